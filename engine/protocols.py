@@ -1,0 +1,119 @@
+"""What a specialist and a rule must be. Protocols only: nothing here is inherited from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.schema import Tables, Verdicts
+
+
+class Image(Protocol):
+    """One decodable image as a specialist sees it. `engine.pixels` holds the real one."""
+
+    image_key: str
+    width: int  # pixels, upright
+    height: int
+    data: memoryview  # the encoded bytes, unchanged
+
+    def rgb(self, min_side: int | None = None) -> npt.NDArray[np.uint8]:
+        """Upright pixels, shape (height, width, 3).
+
+        With `min_side` a decoder that can shrink while it decodes may return a smaller picture whose
+        shorter side is still at least that many pixels; the caller scales coordinates back.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one worker of a specialist needs: CPU threads, GPUs (a fraction shares one), memory in bytes."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing a specialist needs (a weight, a package, a language) and whether it is there.
+
+    `mend` is the command that gets what is missing. `downloads` says that the specialist fetches it
+    by itself at first use, so that its absence is news and not an error.
+    """
+
+    what: str
+    present: bool
+    mend: str = ""
+    downloads: bool = False
+
+
+class Specialist(Protocol):
+    """A model that annotates images.
+
+    Built from its config entry in the driver, pickled before `load`, loaded once in every worker.
+    The same images and rows in the same order give the same answer.
+    """
+
+    name: str  # the `source` of its rows
+    model: str  # model id, as stored in its rows
+    produces: tuple[str, ...]  # "kind" or "kind/role" of the rows it writes
+    requires: tuple[str, ...]  # "kind" or "kind/role" of the kept rows it wants to see
+    resources: Resources
+    quiet_limit: int | None  # alarm when its first images, this many, gave no row; null where silence is normal
+
+    def needs(self) -> list[Need]:
+        """Everything it needs on this machine; downloads nothing, loads nothing."""
+
+    def prepare(self) -> str | None:
+        """Makes the weights present (downloading where that is its way) and returns their revision.
+
+        Called once in the driver before any worker starts; null where there are no weights.
+
+        Raises:
+            SpecialistError: Something is missing; the message says the command that mends it.
+        """
+
+    def load(self) -> None:
+        """Loads the model; called once per worker, before the first `annotate`."""
+
+    def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table:
+        """Claim rows (`engine.schema.claims`) for those images, in their order.
+
+        Args:
+            images: A batch of one shard; fixed size and order, so that reruns are identical.
+            rows: The kept rows of these images of the kinds in `requires`; no rows when it is empty.
+
+        Returns:
+            Rows with `image_key`, `kind`, `role` and what it knows; `prompt`, `parents`, `region_id`
+            where they apply. `annotation_id`, `source`, `model`, `revision`, `round` are filled in later.
+            Any exception is taken as: this batch is to be tried again image by image.
+        """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rules may look at beside the tables.
+
+    `fresh` marks the rows under judgement; the others are kept rows of earlier levels. `seed` is the
+    run's.
+    """
+
+    fresh: npt.NDArray[np.bool_]
+    seed: int = 0
+
+
+class Rule(Protocol):
+    """A rule that rejects rows. Pure: reads columns, returns verdict columns, edits nothing."""
+
+    name: ClassVar[str]
+    applies_to: ClassVar[tuple[str, ...]]  # kinds it judges
+
+    def judge(self, tables: Tables, context: Context) -> Verdicts:
+        """One verdict per row of `tables.annotations`, in its order.
+
+        The rows are those still kept when the rule's turn comes: earlier levels' survivors and the
+        fresh rows no rule before it rejected. Verdicts on rows that are not fresh are not used.
+        """

@@ -14,10 +14,21 @@ from engine.schema import Tables, Verdicts
 class Image(Protocol):
     """One decodable image as a specialist sees it. `engine.pixels` holds the real one."""
 
-    image_key: str
-    width: int  # pixels, upright
-    height: int
-    data: memoryview  # the encoded bytes, unchanged
+    @property
+    def image_key(self) -> str:
+        """Names the image in every table."""
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+
+    @property
+    def data(self) -> memoryview:
+        """The encoded bytes, unchanged."""
 
     def rgb(self, min_side: int | None = None) -> npt.NDArray[np.uint8]:
         """Upright pixels, shape (height, width, 3).
@@ -62,7 +73,10 @@ class Specialist(Protocol):
     produces: tuple[str, ...]  # "kind" or "kind/role" of the rows it writes
     requires: tuple[str, ...]  # "kind" or "kind/role" of the kept rows it wants to see
     resources: Resources
-    quiet_limit: int | None  # alarm when its first images, this many, gave no row; null where silence is normal
+    replaces: bool  # its kept rows supersede the rows they name as parents
+    quiet_limit: (
+        int | None
+    )  # alarm when its first images, this many, gave no row; null where silence is normal
 
     def needs(self) -> list[Need]:
         """Everything it needs on this machine; downloads nothing, loads nothing."""

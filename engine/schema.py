@@ -30,7 +30,12 @@ _WORD = pa.dictionary(pa.int32(), pa.string())
 BOX = pa.list_(pa.float32(), 4)
 POLYGON = pa.list_(pa.list_(pa.float32()))
 FAILURE = pa.struct(
-    [("stage", pa.string()), ("source", pa.string()), ("cause", pa.string()), ("message", pa.string())]
+    [
+        ("stage", pa.string()),
+        ("source", pa.string()),
+        ("cause", pa.string()),
+        ("message", pa.string()),
+    ]
 )
 
 CLAIM = pa.schema(
@@ -149,13 +154,16 @@ def empty_claims() -> pa.Table:
 def _build(schema: pa.Schema, columns: dict[str, Any], defaults: dict[str, Any]) -> pa.Table:
     unknown = sorted(set(columns) - set(schema.names))
     if unknown:
-        raise TableError(f"column {unknown[0]!r} is not in the table; known: {', '.join(schema.names)}")
+        raise TableError(
+            f"column {unknown[0]!r} is not in the table; known: {', '.join(schema.names)}"
+        )
     lengths = {name: len(value) for name, value in columns.items() if _is_column(value)}
     if len(set(lengths.values())) > 1:
         raise TableError(f"columns of different length: {lengths}")
     num_rows = next(iter(lengths.values()), 0)
     arrays = [
-        _to_array(field, columns.get(field.name, defaults.get(field.name)), num_rows) for field in schema
+        _to_array(field, columns.get(field.name, defaults.get(field.name)), num_rows)
+        for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -180,11 +188,21 @@ def _to_array(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
             flat = pa.array(np.ascontiguousarray(value, np.float32).reshape(-1), pa.float32())
             return pa.FixedSizeListArray.from_arrays(flat, 4)
         if isinstance(value, pa.Array):
-            return encode_words(value) if pa.types.is_dictionary(field.type) else value.cast(field.type)
+            return (
+                encode_words(value)
+                if pa.types.is_dictionary(field.type)
+                else value.cast(field.type)
+            )
         if pa.types.is_dictionary(field.type):
             return pa.array(value, pa.string()).dictionary_encode()
         return pa.array(value, field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError) as err:
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        TypeError,
+        ValueError,
+    ) as err:
         raise TableError(f"column {field.name!r}: {err}; wanted {field.type}") from err
 
 
@@ -223,7 +241,9 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
-        raise TableError(f"column {field.name!r} is {column.type}, wanted {field.type}: {err}") from err
+        raise TableError(
+            f"column {field.name!r} is {column.type}, wanted {field.type}: {err}"
+        ) from err
 
 
 def box_array(table: pa.Table) -> npt.NDArray[np.float32]:
@@ -233,7 +253,9 @@ def box_array(table: pa.Table) -> npt.NDArray[np.float32]:
         return np.empty((0, 4), np.float32)
     flat = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     boxes: npt.NDArray[np.float32] = (
-        pc.list_flatten(flat.fill_null([float("nan")] * 4)).to_numpy(zero_copy_only=False).reshape(-1, 4)
+        pc.list_flatten(flat.fill_null([float("nan")] * 4))
+        .to_numpy(zero_copy_only=False)
+        .reshape(-1, 4)
     )
     return boxes
 

@@ -1,0 +1,208 @@
+"""The `fld` command: reads configs, builds jobs, runs them, prints what happened.
+
+The composition root: nothing imports it. It alone turns errors into exit codes: 0 all fine; 1
+finished, with failures; 2 could not start; 3 stopped, the same command resumes.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from engine import config as config_module
+from engine import dataset
+from engine.checks import run_checks
+from engine.compose import compose
+from engine.errors import ConfigError, EngineError, StoppedError
+from engine.overview import checks_table, failures_table, options_table, plan_overview
+from engine.pictures import draw_one, draw_sheet, print_one
+from engine.progress import LogObserver, TerminalObserver
+from engine.run import Job, annotate as run_annotate, list_source
+from engine.source.filesystem import open_location
+from engine.source.shapes import Location
+from engine.status import read_status
+from engine.summary import summary
+from filters import RULES
+from specialists import SPECIALISTS
+
+EXIT_FAILURES, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3
+
+app = typer.Typer(
+    help="Annotate, filter and refine image labels into FLD-style datasets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+out = Console()
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML config; `fld init` writes one.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as source.uri=photos"),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Plan this many images at most.")]
+Place = Annotated[str, typer.Argument(metavar="OUT", help="A dataset: folder or bucket.")]
+Endpoint = Annotated[str | None, typer.Option(help="Server address of an S3-compatible bucket.")]
+Region = Annotated[str | None, typer.Option(help="Region of the bucket.")]
+
+
+@app.command()
+def annotate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Delete the dataset there and start again.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Take only the images that failed in finished shards.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Same as `fld plan`: write nothing.")] = False,
+) -> None:
+    """Annotate a bucket of images; the same command again resumes a run that was cut off."""
+    if dry_run:
+        plan(config, overrides, limit)
+        return
+    job = _job(config, overrides)
+    observer = TerminalObserver(out) if out.is_terminal else LogObserver()
+    try:
+        run_annotate(job, observer, limit=limit, overwrite=overwrite, retry_failed=retry_failed)
+    finally:
+        observer.close()
+    place = job.config.output
+    output = open_location(
+        place.uri, endpoint=place.endpoint, region=place.region, anonymous=place.anonymous
+    )
+    found = read_status(output, "round-0")
+    out.print(summary({**found, "state": "finished"}, place.uri))
+    if found["failures"]:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def plan(config: ConfigFile, overrides: Overrides = None, limit: Limit = None) -> None:
+    """Show what `fld annotate` would do: config, images, shards, levels. Writes nothing."""
+    job = _job(config, overrides)
+    out.print(plan_overview(job, list_source(job.config, limit)))
+
+
+@app.command()
+def checks(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Look at weights, packages, source and output; each failing line says the command that mends it."""
+    found = list(run_checks(_job(config, overrides)))
+    out.print(checks_table(found))
+    if not all(check.ok for check in found):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def status(place: Place, endpoint: Endpoint = None, region: Region = None) -> None:
+    """How a run or dataset stands; works from any machine, at any time."""
+    output = open_location(place, endpoint=endpoint, region=region)
+    out.print(summary(read_status(output, _current(output)), place))
+
+
+@app.command()
+def failures(place: Place, endpoint: Endpoint = None, region: Region = None) -> None:
+    """Every failed image with stage, cause and message."""
+    output = open_location(place, endpoint=endpoint, region=region)
+    out.print(failures_table(output, _current(output)))
+
+
+@app.command()
+def inspect(
+    place: Place,
+    image: Annotated[str | None, typer.Argument(help="Its key, or its path in the source.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Write a PNG: of the image, or a sheet.")
+    ] = None,
+    rejected: Annotated[bool, typer.Option(help="Draw rejected rows too.")] = True,
+    num_images: Annotated[int, typer.Option("--images", min=1, help="Pictures on a sheet.")] = 12,
+    endpoint: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """Print or draw the rows of one image; without one, draw a contact sheet."""
+    output = open_location(place, endpoint=endpoint, region=region)
+    version = _current(output)
+    if image is not None:
+        out.print(print_one(output, version, image))
+        if draw is not None:
+            draw_one(output, version, image, draw, rejected=rejected)
+    elif draw is not None:
+        draw_sheet(output, version, draw, num_images=num_images, rejected=rejected)
+    else:
+        raise ConfigError("inspect: name an image, or give --draw FILE.png for a contact sheet")
+    if draw is not None:
+        out.print(f"wrote {draw}")
+
+
+@app.command()
+def specialists(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """What specialists there are; with a name, its options and defaults."""
+    out.print(options_table(SPECIALISTS, name))
+
+
+@app.command()
+def rules(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """What rules there are; with a name, its options and defaults."""
+    out.print(options_table(RULES, name))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("annotate.yaml"),
+) -> None:
+    """Write a commented config to start from."""
+    if path.exists():
+        raise ConfigError(f"{path}: is there already; give another name")
+    template = Path(__file__).resolve().parent.parent / "configs" / "annotate.yaml"
+    path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    out.print(f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}")
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Print the resolved config, every default filled in."""
+    sys.stdout.write(dataset.dump_config(_job(config, overrides).config))
+
+
+def _job(config: Path, overrides: list[str] | None) -> Job:
+    # `fld annotate source.uri=x ...` without a file: the first argument is an override then
+    if "=" in str(config) and not config.exists():
+        return compose(config_module.load_config(None, [str(config), *(overrides or [])]))
+    return compose(config_module.load_config(config, overrides or []))
+
+
+def _current(output: Location) -> str:
+    return str(dataset.read_dataset(output)["current"])
+
+
+def main() -> None:
+    """Runs the command; errors meant for users become one line and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app(standalone_mode=False)
+    except StoppedError as err:
+        _say("stopped", err)
+        sys.exit(EXIT_STOPPED)
+    except EngineError as err:
+        _say("error", err)
+        sys.exit(EXIT_REFUSED)
+    except typer.Exit as err:
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        _say("stopped", "the same command resumes")
+        sys.exit(EXIT_STOPPED)
+
+
+def _say(word: str, message: object) -> None:
+    sys.stderr.write(f"{word}: {message}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""The stages of `shard.py` on Ray: actors hold specialists, tasks read, judge and write.
+
+The only file of the engine that imports ray. The driver passes references around and never holds
+pixels or rows; what it awaits always has a limit.
+"""
+
+import asyncio
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from engine.config import RunnerConfig
+from engine.errors import ConfigError, EngineError, SpecialistError
+from engine.pool import Pool, WorkerDiedError
+from engine.shard import Level, Loaded, ShardJob, Totals
+from engine.stages import StageSpec, stages_of
+from engine.worker import Host, Receipt, SpecialistSpec
+
+_log = logging.getLogger(__name__)
+
+# After this many answered batches of every specialist its cost is known well enough to size pools.
+_BATCHES_TO_MEASURE = 2
+
+# Objects of a lost node are gone with it; the shard they belong to is made again.
+LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
+
+
+def connect(address: str | None) -> float:
+    """Starts a local Ray, or joins the cluster at `address`; returns its number of CPUs.
+
+    Without an address it is always a Ray of our own, never a cluster that happens to be there.
+
+    Raises:
+        ConfigError: No cluster answers at the address.
+    """
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as err:
+        raise ConfigError(
+            f"runner.address {address!r}: no Ray answers there: {err}; start one with "
+            "`ray start --head`, or use runner.address=null for a local one"
+        ) from err
+    return float(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # ray has no types here
+
+
+def disconnect() -> None:
+    """Leaves Ray; a local one ends."""
+    ray.shutdown()
+
+
+@ray.remote(max_restarts=0)
+class _Actor:
+    def __init__(self, spec: SpecialistSpec) -> None:
+        self._host = Host(spec)
+
+    def load(self) -> None:
+        self._host.load()
+
+    def annotate(self, batch: Any, rows: Any, only: int | None) -> tuple[Any, Receipt]:
+        return self._host.annotate(batch, rows, only)
+
+
+class RayWorker:
+    """One actor with one loaded specialist; see `engine.pool.Worker`."""
+
+    def __init__(self, actor: Any, budget: "CpuBudget", cpus: float) -> None:
+        self._actor = actor
+        self._budget = budget
+        self._cpus = cpus
+
+    async def call(self, batch: Any, rows: Any, only: int | None) -> tuple[Any, Receipt]:
+        """The reference to the answer, and the receipt."""
+        answer, receipt = self._actor.annotate.options(num_returns=2).remote(batch, rows, only)
+        try:
+            return answer, await receipt
+        except ray.exceptions.OutOfMemoryError as err:
+            raise WorkerDiedError("out_of_memory", "killed for the memory it took") from err
+        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as err:
+            raise WorkerDiedError("worker_died", "the process ended") from err
+
+    def kill(self) -> None:
+        """Ends the actor at once."""
+        ray.kill(self._actor)
+        self._budget.give_back(self._cpus)
+
+
+class CpuBudget:
+    """The cluster's CPUs as handed to actors.
+
+    Once they are used up a further actor asks for what is left, at last for none: more processes
+    than cores share them, as on a laptop, where waiting for a free core would be waiting for ever.
+    """
+
+    def __init__(self, cpus: float) -> None:
+        self.total = cpus
+        self._free = cpus
+
+    def take(self, wanted: float) -> float:
+        """CPUs to ask for."""
+        granted = wanted if self._free >= wanted else min(max(self._free, 0.0), 0.99)
+        self._free -= granted
+        return granted
+
+    def give_back(self, cpus: float) -> None:
+        """CPUs of an actor that ended."""
+        self._free += cpus
+
+
+async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) -> RayWorker:
+    """A worker with its model loaded.
+
+    Raises:
+        SpecialistError: The model could not be loaded, or no node had room, within the time.
+    """
+    wants = spec.specialist.resources
+    cpus = budget.take(spec.threads)
+    actor = _Actor.options(  # type: ignore[attr-defined]  # added by the decorator
+        num_cpus=cpus,
+        num_gpus=wants.gpus,
+        memory=wants.memory,
+        runtime_env={"env_vars": spec.environment()},
+    ).remote(spec)
+    try:
+        await asyncio.wait_for(_awaited(actor.load.remote()), load_timeout_s)
+    except TimeoutError as err:
+        ray.kill(actor)
+        raise SpecialistError(
+            f"specialist {spec.name!r} was not loaded within {load_timeout_s:g} s: no node with "
+            f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to load; "
+            "lower runner.workers, or raise runner.load_timeout_s"
+        ) from err
+    except ray.exceptions.RayTaskError as err:
+        raise _unwrapped(err) from err
+    except ray.exceptions.RayActorError as err:
+        raise SpecialistError(
+            f"specialist {spec.name!r}: its process ended while loading: {_first_line(err)}"
+        ) from err
+    return RayWorker(actor, budget, cpus)
+
+
+class RayCrew:
+    """A `Crew` whose stages are Ray tasks."""
+
+    lost: tuple[type[Exception], ...] = LOST
+
+    def __init__(self, spec: StageSpec, runner: RunnerConfig, cpus: float) -> None:
+        self.pools: dict[str, Pool] = {}
+        self._spec = ray.put(spec)
+        self._batch_size = spec.batch_size
+        self._runner = runner
+        self._budget = CpuBudget(cpus)
+
+    async def start(self, specs: Sequence[SpecialistSpec]) -> None:
+        """Starts the first workers of every specialist and loads their models."""
+        for spec in specs:
+            self.pools[spec.name] = Pool(
+                spec.name,
+                functools.partial(spawn, spec, self._budget, self._runner.load_timeout_s),
+                timeout_s=self._runner.batch_timeout_s,
+                quiet_limit=spec.specialist.quiet_limit,
+            )
+        sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
+        await asyncio.gather(
+            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items())
+        )
+
+    async def grow(self) -> None:
+        """Sizes the `auto` pools once every specialist has answered its first batches."""
+        auto = [n for n in self.pools if self._runner.workers.get(n, "auto") == "auto"]
+        enough = _BATCHES_TO_MEASURE * self._batch_size
+        while any(pool.num_images < enough for pool in self.pools.values()):
+            await asyncio.sleep(1.0)
+        costs = {name: pool.busy_s / pool.num_images for name, pool in self.pools.items()}
+        sizes = auto_sizes(costs, self._budget.total)
+        _log.info("workers by measured cost: %s", sizes)
+        await asyncio.gather(*(self.pools[name].grow(sizes[name]) for name in auto))
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for pool in self.pools.values():
+            pool.close()
+
+    async def read(self, job: ShardJob) -> Loaded:
+        """See `engine.shard.Crew`; every batch is an object of its own, put in the store once."""
+        most = math.ceil(job.plan.num_rows / self._batch_size)
+        outputs = 3 + 2 * most if job.retry else 3 + most
+        references: Any = _read.options(num_returns=outputs).remote(self._spec, job, outputs - 3)
+        images, carried, counts, *rest = references
+        keys, num_batches, num_unasked = await _stage(counts)
+        unasked = tuple(rest[num_batches : num_batches + num_unasked])
+        return Loaded(images, rest[:num_batches], keys, carried if job.retry else None, unasked)
+
+    async def settle(
+        self, loaded: Loaded, state: Any, level: Level, sources: Sequence[str]
+    ) -> tuple[Any, list[Any], Any]:
+        """See `engine.shard.Crew`."""
+        outputs = 2 + len(loaded.batches)
+        references: Any = _settle.options(num_returns=outputs).remote(
+            self._spec,
+            loaded.images,
+            state,
+            loaded.batch_keys,
+            loaded.carried,
+            sources,
+            *level.answers,
+        )
+        judged, counts, *rows = references
+        return judged, rows, await _stage(counts)
+
+    async def finish(
+        self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals
+    ) -> dict[str, Any]:
+        """See `engine.shard.Crew`."""
+        batches = [*loaded.batches, *loaded.unasked]
+        marker: dict[str, Any] = await _stage(
+            _finish.remote(self._spec, job, loaded.images, state, totals, loaded.carried, *batches)
+        )
+        return marker
+
+
+async def _stage(reference: Any) -> Any:
+    try:
+        return await reference
+    except ray.exceptions.RayTaskError as err:
+        raise _unwrapped(err) from err
+
+
+async def _awaited(reference: Any) -> Any:
+    return await reference
+
+
+def _unwrapped(err: ray.exceptions.RayTaskError) -> BaseException:
+    """The exception as it was raised in the worker, where it is one that users can read."""
+    return err.cause if isinstance(err.cause, (EngineError, OSError)) else err
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().split("\n", 1)[0]
+
+
+# Stages are I/O with little work of its own: they must never wait for a core that a specialist holds.
+@ray.remote(num_cpus=0, max_retries=3)
+def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
+    found = stages_of(spec).read(job)
+    batches = [*found.batches, *found.unasked]
+    padding = [None] * (num_slots - len(batches))
+    counts = (found.batch_keys, len(found.batches), len(found.unasked))
+    return (found.images, found.carried, counts, *batches, *padding)
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _settle(
+    spec: StageSpec,
+    images: Any,
+    state: Any,
+    batch_keys: list[list[str]],
+    carried: Any,
+    sources: Sequence[str],
+    *answers: Any,
+) -> tuple[Any, ...]:
+    stages = stages_of(spec)
+    judged, rows, counts = stages.settle(images, state, answers, batch_keys, carried, sources)
+    return (judged, counts, *rows)
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _finish(
+    spec: StageSpec,
+    job: ShardJob,
+    images: Any,
+    state: Any,
+    totals: Totals,
+    carried: Any,
+    *batches: Any,
+) -> dict[str, Any]:
+    return stages_of(spec).finish(job, images, batches, state, totals, carried)
+
+
+def auto_sizes(seconds_per_image: dict[str, float], cpus: float) -> dict[str, int]:
+    """Workers of each specialist so that all cores are busy and none is waited for.
+
+    With cost c_i per image the cores can carry cpus / sum(c) images/s, of which specialist i keeps
+    cpus * c_i / sum(c) cores busy; a tenth of a core less than a whole worker is not worth one.
+    """
+    total = sum(seconds_per_image.values()) or 1.0
+    shares = {name: cpus * cost / total for name, cost in seconds_per_image.items()}
+    return {name: max(1, math.ceil(share - 0.1)) for name, share in shares.items()}

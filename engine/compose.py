@@ -1,0 +1,74 @@
+"""From a config to a job: specialists and rules found by name, built and checked."""
+
+import dataclasses
+import json
+from typing import Any
+
+from engine.config import Config, build
+from engine.errors import ConfigError
+from engine.judge import RuleEntry
+from engine.protocols import Rule, Specialist
+from engine.run import Job
+from filters import RULES
+from specialists import SPECIALISTS
+
+# Rules without which a kept row could break the table's promises: always there, first and last.
+_FIRST, _LAST = "invalid_box", "orphan"
+
+
+def compose(config: Config) -> Job:
+    """The job of a config, and the config with every default of its entries filled in.
+
+    Raises:
+        ConfigError: An unknown specialist, rule or option, or a value that is not allowed.
+    """
+    specialists = [_specialist(i, entry) for i, entry in enumerate(config.specialists)]
+    entries = with_required_rules(config.rules)
+    rules = [_rule(i, entry) for i, entry in enumerate(entries)]
+    resolved = config.model_copy(
+        update={
+            "specialists": [
+                {"kind": entry["kind"], **_options(built)}
+                for entry, built in zip(config.specialists, specialists, strict=True)
+            ],
+            "rules": [
+                {"rule": entry["rule"], "alarm_share": built.alarm_share, **_options(built.rule)}
+                for entry, built in zip(entries, rules, strict=True)
+            ],
+        }
+    )
+    return Job(resolved, specialists, rules)
+
+
+def with_required_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rules with `invalid_box` first and `orphan` last, where the config does not place them."""
+    named = [entry["rule"] for entry in rules]
+    first = [] if _FIRST in named else [{"rule": _FIRST}]
+    last = [] if _LAST in named else [{"rule": _LAST}]
+    return [*first, *rules, *last]
+
+
+def _specialist(index: int, entry: dict[str, Any]) -> Specialist:
+    options = {name: value for name, value in entry.items() if name != "kind"}
+    options.setdefault("name", entry["kind"])
+    cls = SPECIALISTS.find(entry["kind"])
+    specialist: Specialist = build(cls, options, f"specialists[{index}]")
+    return specialist
+
+
+def _rule(index: int, entry: dict[str, Any]) -> RuleEntry:
+    options = {name: value for name, value in entry.items() if name not in ("rule", "alarm_share")}
+    rule: Rule = build(RULES.find(entry["rule"]), options, f"rules[{index}]")
+    share = entry.get("alarm_share", RuleEntry.alarm_share)
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ConfigError(
+            f"rules[{index}].alarm_share: found {share!r}; allowed 0 to 1, 1 is never"
+        )
+    return RuleEntry(rule, float(share))
+
+
+def _options(built: Any) -> dict[str, Any]:
+    """The options of a built entry as plain data, defaults included."""
+    fields = [f.name for f in dataclasses.fields(built) if f.init]
+    plain: dict[str, Any] = json.loads(json.dumps({f: getattr(built, f) for f in fields}))
+    return plain

@@ -1,0 +1,283 @@
+"""The run's configuration: strict YAML, dotted overrides, and the digest that names a run's identity."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from engine.errors import ConfigError
+
+T = TypeVar("T")
+
+# A location may not carry a key and a secret: it is stored in the dataset and printed.
+_CREDENTIALS = re.compile(r"^[a-z0-9+]+://[^/@]+@", re.IGNORECASE)
+_NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Place(_Strict):
+    uri: str
+    endpoint: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse_credentials(cls, uri: str) -> str:
+        if _CREDENTIALS.match(uri):
+            raise ValueError("holds a key or password; put credentials in the environment instead")
+        if not uri.strip():
+            raise ValueError("is empty; give a folder, or file://, s3:// or gs:// and a path")
+        return uri
+
+
+class SourceConfig(_Place):
+    """Where the images are, and how they are cut into shards."""
+
+    kind: str = "auto"
+    shard_size: int = Field(256, ge=1, le=100_000)  # images per shard, the unit of commit and retry
+    num_images: int | None = Field(None, ge=1)  # kind synthetic only: how many scenes
+
+
+class OutputConfig(_Place):
+    """Where the dataset goes; `pixels: none` leaves the image bytes out of its tars."""
+
+    pixels: Literal["copy", "none"] = "copy"
+
+
+class RunnerConfig(_Strict):
+    """How to run: nothing here may change a data file but `batch_size` and `threads`."""
+
+    kind: Literal["ray", "serial"] = "ray"
+    address: str | None = None
+    workers: dict[str, int | Literal["auto"]] = {}
+    threads: dict[str, int] = {}  # CPU threads of each worker of a specialist; default 1
+    batch_size: int = Field(16, ge=1)
+    batch_timeout_s: float = Field(300, gt=0)
+    load_timeout_s: float = Field(900, gt=0)  # a first load may read gigabytes from a slow disk
+    shards_in_flight: int = Field(3, ge=1)  # bounds the memory of a run, with shard_size
+
+
+class LimitsConfig(_Strict):
+    """What is refused as an image, and how much memory one worker may take on top of its model."""
+
+    max_pixels: int = Field(200_000_000, ge=1)
+    max_bytes: int = Field(500_000_000, ge=1)
+    worker_memory_mb: int | None = Field(None, ge=64)
+
+
+class Config(_Strict):
+    """Everything a run is told. `specialists` and `rules` entries are checked by their own builders."""
+
+    source: SourceConfig
+    output: OutputConfig
+    specialists: list[dict[str, Any]] = []
+    rules: list[dict[str, Any]] = []
+    runner: RunnerConfig = RunnerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    seed: int = 0
+
+    def digest(self) -> str:
+        """16 hex digits of `identity`; equal digests may share an output."""
+        spelled = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.blake2b(spelled.encode(), digest_size=8).hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run: source, specialists, rules and seed; never runner or output."""
+        source = self.source.model_dump(include={"uri", "kind", "shard_size", "num_images"})
+        return {
+            "source": source,
+            "specialists": self.specialists,
+            "rules": self.rules,
+            "seed": self.seed,
+            "pixels": self.output.pixels,
+        }
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The config of a YAML file with `a.b=value` overrides on top; values are YAML, lists go by index.
+
+    Raises:
+        ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or a
+            value of a wrong type or range.
+    """
+    return parse_config(
+        _read_yaml(path) if path else {}, overrides, str(path) if path else "config"
+    )
+
+
+def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Config:
+    """As `load_config`, from a mapping that is already read."""
+    merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
+    for override in overrides:
+        _apply(merged, override)
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as err:
+        raise ConfigError(f"{where}: {_first_error(err, Config)}") from err
+    _check_entries(config.specialists, "specialists", "kind")
+    _check_entries(config.rules, "rules", "rule")
+    return config
+
+
+def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
+    """An instance of a dataclass from options, every name and type checked.
+
+    Raises:
+        ConfigError: An option the class does not have (the nearest is named), or a wrong value.
+    """
+    known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]  # any dataclass
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"{where}.{name} is not an option; {nearest(name, known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(options))
+    except ValidationError as err:
+        raise ConfigError(f"{where}{_first_error(err, None, prefix='.')}") from err
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the nearest one, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """The places where two configurations differ, one line each: `path: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [
+            line
+            for key in keys
+            for line in difference(
+                old.get(key), new.get(key), f"{path}.{key}" if path else str(key)
+            )
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = zip(old, new, strict=True)
+        return [line for i, (a, b) in enumerate(pairs) for line in difference(a, b, f"{path}[{i}]")]
+    return [] if old == new else [f"{path}: {_show(old)} -> {_show(new)}"]
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ConfigError(
+            f"config {path}: no such file; `fld init` writes one to start from"
+        ) from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"config {path}: cannot be read: {err}") from err
+    except yaml.YAMLError as err:
+        raise ConfigError(f"config {path}: not valid YAML: {' '.join(str(err).split())}") from err
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"config {path}: holds {type(raw).__name__}, wanted a mapping with `source:` ..."
+        )
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"override {override!r}: wanted key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from err
+    node: Any = raw
+    *parents, last = path.split(".")
+    for step in parents:
+        node = _descend(node, step, override)
+    if isinstance(node, list):
+        node[_index(node, last, override)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"override {override!r}: {'.'.join(parents)} is a value, not a mapping")
+
+
+def _descend(node: Any, step: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, step, override)]
+    if not isinstance(node, dict):
+        raise ConfigError(f"override {override!r}: nothing can lie below {step!r}")
+    if node.get(step) is None:
+        node[step] = {}
+    return node[step]
+
+
+def _index(items: list[Any], step: str, override: str) -> int:
+    if not step.isdigit() or int(step) >= len(items):
+        raise ConfigError(
+            f"override {override!r}: {step!r} is no index of a list of {len(items)}; allowed 0 to {len(items) - 1}"
+        )
+    return int(step)
+
+
+def _check_entries(entries: list[dict[str, Any]], section: str, key: str) -> None:
+    for i, entry in enumerate(entries):
+        value = entry.get(key)
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"{section}[{i}].{key} is missing; `fld {section}` lists what there is"
+            )
+    names = [str(entry.get("name", entry[key])) for entry in entries]
+    for name in names:
+        if not _NAME.match(name):
+            raise ConfigError(
+                f"{section}: name {name!r} may hold letters, digits, '_', '-' and '.' only"
+            )
+        if section == "specialists" and names.count(name) > 1:
+            raise ConfigError(
+                f"specialists: two are named {name!r}; give one of them another `name`"
+            )
+
+
+def _first_error(err: ValidationError, model: type[BaseModel] | None, prefix: str = "") -> str:
+    first = err.errors()[0]
+    steps = [
+        s
+        for s in first["loc"]
+        if not (isinstance(s, str) and s.startswith(("constrained-", "literal")))
+    ]
+    path = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+    if first["type"] == "extra_forbidden" and model is not None:
+        known = _fields_at(model, first["loc"][:-1])
+        return f"{path} is not a key; {nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{prefix}{path} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{prefix}{path} {message}"
+    return f"{prefix}{path}: {message}; found {_short(first['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    for step in loc:
+        annotation = model.model_fields[str(step)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)

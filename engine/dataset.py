@@ -1,0 +1,206 @@
+"""The dataset's own files beside its shards: dataset.json, config, plan, markers."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from engine.config import Config, difference
+from engine.errors import ConfigError
+from engine.judge import RuleCount, RuleCounts, add_counts
+from engine.schema import SCHEMA_VERSION
+from engine.output import read_if_there
+from engine.sink import DONE
+from engine.source.shapes import Location
+
+DATASET = "dataset.json"
+CONFIG = "config.yaml"
+PLAN = "plan.parquet"
+MODIFIED = "_run/modified.parquet"  # times differ between copies of the same files: not a data file
+MARKERS = "_run/markers.parquet"
+
+
+def read_dataset(output: Location) -> dict[str, Any]:
+    """The content of dataset.json.
+
+    Raises:
+        ConfigError: There is no dataset here, or it was written by a newer engine.
+    """
+    raw = read_if_there(output, DATASET)
+    if raw is None:
+        raise ConfigError(f"{output.uri}: no dataset.json there; `fld annotate` writes one")
+    try:
+        dataset: dict[str, Any] = json.loads(raw.to_pybytes())
+        version = dataset["schema_version"]
+    except (ValueError, KeyError, TypeError) as err:
+        raise ConfigError(f"{output.uri}: its dataset.json is not readable: {err}") from err
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{output.uri}: written with schema version {version}, this engine reads up to "
+            f"{SCHEMA_VERSION}; install a newer one"
+        )
+    return dataset
+
+
+def create_dataset(
+    output: Location, config: Config, identity: dict[str, Any], plan: pa.Table, modified: pa.Array
+) -> None:
+    """Writes plan, config and, last, dataset.json: with it the dataset exists."""
+    output.write(PLAN, _parquet(plan))
+    output.write(MODIFIED, _parquet(pa.table({"modified": modified})))
+    output.write(CONFIG, dump_config(config).encode())
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "digest": config.digest(),
+        "identity": identity,
+        "source": {"uri": config.source.uri, "kind": config.source.kind},
+        "images": plan.num_rows,
+        "shards": count_shards(plan),
+        "versions": {"round-0": {"parent": None, "made_by": "annotate"}},
+        "current": "round-0",
+    }
+    output.write(DATASET, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def check_same_run(output: Location, stored: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuses to go on with a run that was started differently.
+
+    Raises:
+        ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is shown.
+    """
+    lines = difference(stored["identity"], json.loads(json.dumps(identity)))
+    if lines:
+        raise ConfigError(
+            f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose another "
+            "output, go back to the old settings, or pass --overwrite to start again"
+        )
+
+
+def read_plan(output: Location) -> tuple[pa.Table, pa.Array | None]:
+    """The plan, and the modification times seen when it was made (null where they are lost)."""
+    plan = pq.read_table(pa.BufferReader(output.read(PLAN).data))
+    raw = read_if_there(output, MODIFIED)
+    if raw is None:
+        return plan, None
+    return plan, pq.read_table(pa.BufferReader(raw))["modified"].combine_chunks()
+
+
+def count_shards(plan: pa.Table) -> int:
+    """How many shards a plan has; its rows are sorted by shard."""
+    return plan["shard"][-1].as_py() + 1 if plan.num_rows else 0
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+class Markers:
+    """Which shards are complete, and what they hold: read once, then kept in step with the run.
+
+    A rolled-up table of all markers makes a dataset of 100,000 shards known in seconds; only
+    markers that are not in it yet are read one by one. Held as JSON text without the file digests,
+    some 500 bytes a shard, so that the driver stays small.
+    """
+
+    def __init__(self, output: Location, version: str) -> None:
+        self._output = output
+        self._version = version
+        self._found: dict[int, str] = {}
+
+    def load(self) -> set[int]:
+        """The complete shards. The listing decides; the rolled-up table only saves reads."""
+        names = self._output.names(f"{self._version}/{DONE}")
+        present = {int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit()}
+        known = self._rolled_up()
+        self._found = {shard: known[shard] for shard in sorted(present & known.keys())}
+        unread = sorted(present - known.keys())
+        with ThreadPoolExecutor(
+            max_workers=16
+        ) as pool:  # object stores answer slowly, but many at once
+            for marker in pool.map(self._read, unread):
+                self.add(marker)
+        if unread:
+            self.save()
+        return present
+
+    def add(self, marker: dict[str, Any]) -> None:
+        """Takes note of a shard just committed."""
+        slim = {name: value for name, value in marker.items() if name != "files"}
+        self._found[marker["shard"]] = json.dumps(slim)
+
+    def forget(self, shards: list[int]) -> None:
+        """Takes shards out of the rolled-up table before they are made again."""
+        for shard in shards:
+            self._found.pop(shard, None)
+        self.save()
+
+    def each(self) -> Iterator[dict[str, Any]]:
+        """The markers in shard order, without their file digests."""
+        for shard in sorted(self._found):
+            yield json.loads(self._found[shard])
+
+    def save(self) -> None:
+        """Writes the rolled-up table."""
+        shards = sorted(self._found)
+        table = pa.table(
+            {
+                "shard": pa.array(shards, pa.int32()),
+                "marker": pa.array([self._found[shard] for shard in shards], pa.string()),
+            }
+        )
+        self._output.write(MARKERS, _parquet(table))
+
+    def _rolled_up(self) -> dict[int, str]:
+        raw = read_if_there(self._output, MARKERS)
+        if raw is None:
+            return {}
+        try:
+            table = pq.read_table(pa.BufferReader(raw))
+        except pa.ArrowInvalid:
+            return {}  # only a cache: the markers themselves are the truth
+        return dict(zip(table["shard"].to_pylist(), table["marker"].to_pylist(), strict=True))
+
+    def _read(self, shard: int) -> dict[str, Any]:
+        name = f"{self._version}/{DONE}/{shard:06d}.json"
+        try:
+            marker: dict[str, Any] = json.loads(self._output.read(name).data.to_pybytes())
+        except ValueError as err:
+            raise ConfigError(
+                f"{self._output.uri}: marker {name} is not valid JSON; delete it to make the shard again"
+            ) from err
+        return marker
+
+
+@dataclass
+class Totals:
+    """Everything committed so far, over all runs."""
+
+    images: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    annotations: dict[str, int] = field(default_factory=dict)  # source/kind/role/status
+    rules: RuleCounts = field(default_factory=dict)
+
+    def add(self, marker: dict[str, Any]) -> None:
+        """Adds one shard."""
+        for name in ("images", "failures", "annotations"):
+            mine = getattr(self, name)
+            for key, count in marker[name].items():
+                mine[key] = mine.get(key, 0) + count
+        add_counts(self.rules, {name: RuleCount(*pair) for name, pair in marker["rules"].items()})
+
+    @property
+    def num_images(self) -> int:
+        """Images accounted for."""
+        return sum(self.images.values())
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", version="2.6")
+    return bytes(buffer.getvalue())

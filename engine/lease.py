@@ -1,0 +1,109 @@
+"""One driver per output: a lease that a living driver renews and a dead one loses."""
+
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.output import read_if_there
+from engine.source.shapes import Location
+
+LEASE = "_run/lease.json"
+
+# A driver renews its lease every RENEW_S; one on another machine that has not for this long is dead.
+RENEW_S = 10.0
+LEASE_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Lease:
+    """One driver per output. Held by renewing it; a dead driver's lease is taken over."""
+
+    output: Location
+    owner: dict[str, Any]
+
+    @classmethod
+    def take(cls, output: Location) -> "Lease":
+        """Takes the lease.
+
+        Raises:
+            ConfigError: Another driver that is alive holds it.
+        """
+        lease = cls(output, _owner())
+        held = holder(output)
+        if held is not None:
+            raise ConfigError(
+                f"{output.uri}: process {held.get('pid')} on {held.get('host')} is writing there; "
+                f"wait for it, or delete {LEASE} if that process is gone"
+            )
+        lease.renew()
+        seen = holder(output)
+        if seen is None or seen["owner"] != lease.owner["owner"]:
+            raise ConfigError(f"{output.uri}: another run took the lease at the same moment")
+        return lease
+
+    def renew(self) -> None:
+        """Says that this driver is alive."""
+        self.output.write(LEASE, json.dumps({**self.owner, "renewed": time.time()}).encode())
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Gives the output free."""
+        self.output.delete(LEASE)
+
+
+def holder(output: Location) -> dict[str, Any] | None:
+    """The living driver that holds the output, or None."""
+    raw = read_if_there(output, LEASE)
+    try:
+        held = dict(json.loads(raw.to_pybytes())) if raw is not None else None
+    except ValueError:
+        return None  # half-written by a driver that died: nobody holds it
+    return None if held is None or _is_dead(held) else held
+
+
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    started = _process_start(pid)
+    return {
+        "host": socket.gethostname(),
+        "pid": pid,
+        "started": started,
+        "owner": f"{socket.gethostname()}-{pid}-{started}-{time.time_ns()}",
+    }
+
+
+def _is_dead(held: dict[str, Any]) -> bool:
+    if held.get("host") == socket.gethostname():
+        # a process id may be given to another process: its start time tells them apart
+        return _process_start(held.get("pid", -1)) != held.get("started")
+    return time.time() - float(held.get("renewed", 0)) > LEASE_TIMEOUT_S
+
+
+def _process_start(pid: int) -> str | None:
+    """When the process started, as the kernel counts it; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return _alive_without_proc(pid)
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]  # state, then starttime: proc(5)
+
+
+def _alive_without_proc(pid: int) -> str | None:
+    if Path("/proc/self").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return None
+    return "alive"

@@ -1,0 +1,82 @@
+"""What a dataset's place must do beyond reading and writing: take over files, be emptied."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from engine.source.local import LocalFolder
+from engine.source.shapes import Location, ReadError
+
+
+def read_if_there(output: Location, path: str) -> pa.Buffer | None:
+    """The content of a file, None where there is none.
+
+    Raises:
+        ReadError: It is there and cannot be read.
+    """
+    try:
+        return output.read(path).data
+    except ReadError as err:
+        if err.cause == "missing":
+            return None
+        raise
+
+
+def local_path(output: Location, path: str) -> Path | None:
+    """Where that file is on this machine's disks; None for object stores."""
+    return Path(output.root) / path if isinstance(output, LocalFolder) else None
+
+
+def take_over(output: Location, file: Path, path: str) -> None:
+    """Moves a finished local file to its final name: a rename on disk, one upload to a bucket.
+
+    Raises:
+        OSError: The disk is full or the file system fails.
+    """
+    target = local_path(output, path)
+    if target is None:
+        with pa.memory_map(str(file)) as mapped:
+            output.write(path, mapped.read_buffer())
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync(file)
+    file.replace(target)
+    _sync(target.parent)
+
+
+def everything_in(output: Location) -> Iterator[str]:
+    """Paths of all files below; none where the place does not exist yet."""
+    root = local_path(output, "")
+    if root is not None and not root.is_dir():
+        return
+    for entry in output.walk():
+        yield entry.uri
+
+
+def empty(output: Location, keep: str) -> None:
+    """Deletes all files of a dataset but those below the folder `keep`."""
+    root = local_path(output, "")
+    if root is not None:
+        for item in sorted(root.iterdir()) if root.is_dir() else []:
+            if item.name == keep:
+                continue
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+        return
+    for path in everything_in(output):
+        if not path.startswith(f"{keep}/"):
+            output.delete(path)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's content, or the names in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

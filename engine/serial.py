@@ -1,0 +1,176 @@
+"""The runner without Ray: each specialist in one subprocess of its own, stages in this process.
+
+A subprocess, because thread counts must be in the environment before a model library is imported,
+and because a specialist that crashes or hangs must not take the run with it.
+"""
+
+import asyncio
+import functools
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pyarrow as pa
+
+from engine.config import RunnerConfig
+from engine.errors import EngineError, SpecialistError
+from engine.pool import Pool, WorkerDiedError
+from engine.shard import Level, Loaded, ShardJob, Totals
+from engine.stages import StageSpec, stages_of
+from engine.worker import Host, Receipt, SpecialistSpec, environment
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class SerialCrew:
+    """A `Crew` in one process: no cluster, the same stages, the same bytes."""
+
+    lost: tuple[type[Exception], ...] = ()
+
+    def __init__(self, spec: StageSpec, runner: RunnerConfig) -> None:
+        self.pools: dict[str, Pool] = {}
+        self._stages = stages_of(spec)
+        self._runner = runner
+
+    async def start(self, specs: Sequence[SpecialistSpec]) -> None:
+        """Starts the subprocesses and loads their models."""
+        for spec in specs:
+            self.pools[spec.name] = Pool(
+                spec.name,
+                functools.partial(spawn, spec, self._runner.load_timeout_s),
+                timeout_s=self._runner.batch_timeout_s,
+                quiet_limit=spec.specialist.quiet_limit,
+            )
+        sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
+        await asyncio.gather(
+            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items())
+        )
+
+    async def grow(self) -> None:
+        """One subprocess each is what `serial` means; nothing to do."""
+
+    def close(self) -> None:
+        """Ends the subprocesses."""
+        for pool in self.pools.values():
+            pool.close()
+
+    async def read(self, job: ShardJob) -> Loaded:
+        """See `engine.shard.Crew`."""
+        found = await asyncio.to_thread(self._stages.read, job)
+        return Loaded(
+            found.images, list(found.batches), found.batch_keys, found.carried, tuple(found.unasked)
+        )
+
+    async def settle(
+        self, loaded: Loaded, state: Any, level: Level, sources: Sequence[str]
+    ) -> tuple[Any, list[Any], Any]:
+        """See `engine.shard.Crew`."""
+        return await asyncio.to_thread(
+            self._stages.settle,
+            loaded.images,
+            state,
+            level.answers,
+            loaded.batch_keys,
+            loaded.carried,
+            sources,
+        )
+
+    async def finish(
+        self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals
+    ) -> dict[str, Any]:
+        """See `engine.shard.Crew`."""
+        batches = [*loaded.batches, *loaded.unasked]
+        return await asyncio.to_thread(
+            self._stages.finish, job, loaded.images, batches, state, totals, loaded.carried
+        )
+
+
+class ProcessWorker:
+    """One subprocess with one loaded specialist, spoken to over a pipe."""
+
+    def __init__(self, spec: SpecialistSpec) -> None:
+        self._name = spec.name
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, spec), daemon=True)
+        with environment(spec.environment()):
+            self._process.start()
+        theirs.close()
+
+    async def loaded(self, timeout_s: float) -> None:
+        """Waits until the model is loaded.
+
+        Raises:
+            SpecialistError: It could not be loaded, or not within the time.
+        """
+        try:
+            error = await asyncio.wait_for(asyncio.to_thread(self._receive), timeout_s)
+        except TimeoutError as err:
+            self.kill()
+            raise SpecialistError(
+                f"specialist {self._name!r} was not loaded within {timeout_s:g} s; "
+                "raise runner.load_timeout_s if its weights are large"
+            ) from err
+        except WorkerDiedError as err:
+            raise SpecialistError(
+                f"specialist {self._name!r}: its process ended while loading: {err}"
+            ) from err
+        if error is not None:
+            raise error
+
+    async def call(self, batch: Any, rows: Any, only: int | None) -> tuple[pa.Table, Receipt]:
+        """See `engine.pool.Worker`."""
+        answer: tuple[pa.Table, Receipt] = await asyncio.to_thread(
+            self._exchange, (batch, rows, only)
+        )
+        return answer
+
+    def kill(self) -> None:
+        """Ends the subprocess; a call under way sees the pipe close."""
+        self._process.kill()
+        self._process.join()
+
+    def _exchange(self, message: Any) -> Any:
+        try:
+            self._pipe.send(message)
+        except (BrokenPipeError, ConnectionResetError) as err:
+            raise self._death() from err
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except (EOFError, ConnectionResetError) as err:
+            raise self._death() from err
+
+    def _death(self) -> WorkerDiedError:
+        self._process.join(timeout=5)
+        code = self._process.exitcode
+        # The kernel's out-of-memory killer leaves no other trace than SIGKILL.
+        how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+        return WorkerDiedError("worker_died", f"the process ended with {how}")
+
+
+async def spawn(spec: SpecialistSpec, load_timeout_s: float) -> ProcessWorker:
+    """A subprocess with its model loaded; see `ProcessWorker.loaded`."""
+    worker = ProcessWorker(spec)
+    await worker.loaded(load_timeout_s)
+    return worker
+
+
+def _serve(pipe: Connection, spec: SpecialistSpec) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    host = Host(spec)
+    try:
+        host.load()
+    except EngineError as err:
+        pipe.send(err)
+        return
+    pipe.send(None)
+    while True:
+        try:
+            batch, rows, only = pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return  # the driver is gone
+        pipe.send(host.annotate(batch, rows, only))

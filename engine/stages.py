@@ -1,0 +1,130 @@
+"""The stages of a shard as one process runs them, whichever process that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.config import Config, LimitsConfig
+from engine.retry import read_again
+from engine.shard import (
+    JudgePlan,
+    ShardJob,
+    Totals,
+    cut_batches,
+    finish,
+    settle,
+)
+from engine.sink import Expected, Target
+from engine.source import open_source
+from engine.source.shapes import Source
+from engine.source.shard import Limits, read_shard
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What every process needs to run a stage; small, and the same for the whole run."""
+
+    run_id: str  # tells a process that it has these stages already; reaches no data file
+    source: Source
+    target: Target
+    limits: LimitsConfig
+    batch_size: int
+    judge_plan: JudgePlan
+
+
+def source_of(config: Config) -> Source:
+    """The source of a config, opened; reads nothing yet.
+
+    Raises:
+        ConfigError: The kind is unknown, or does not take one of the options given.
+    """
+    options = config.source.model_dump(exclude={"kind", "shard_size"}, exclude_defaults=True)
+    if config.source.uri == "synthetic":
+        options["seed"] = config.seed
+    return open_source(config.source.kind, **options)
+
+
+class Stages:
+    """Reads, judges and writes shards. Kept per process, so that connections are reused."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self._spec = spec
+        self._source = spec.source
+        self._limits = Limits(max_pixels=spec.limits.max_pixels, max_bytes=spec.limits.max_bytes)
+
+    def read(self, job: ShardJob) -> "ReadShard":
+        """The images of a shard and their bytes in batches; see `cut_batches`."""
+        carried, unasked = None, []
+        if job.retry:
+            again = read_again(self._source, job.plan, self._spec.target, job.shard, self._limits)
+            images, data, positions, carried = again
+            settled = [i for i in range(images.num_rows) if i not in set(positions)]
+            unasked = cut_batches(images, data, settled, self._spec.batch_size)
+        else:
+            loaded = read_shard(self._source, job.plan, job.modified, self._limits)
+            images, data, positions = loaded.images, loaded.data, range(loaded.images.num_rows)
+        batches = cut_batches(images, data, positions, self._spec.batch_size)
+        keys = [batch["image_key"].to_pylist() for batch in batches]
+        return ReadShard(images, batches, keys, carried, unasked)
+
+    def settle(
+        self,
+        images: pa.Table,
+        state: pa.Table | None,
+        answers: Sequence[pa.Table],
+        batch_keys: Sequence[Sequence[str]],
+        carried: pa.Table | None,
+        sources: Sequence[str],
+    ) -> tuple[pa.Table, list[pa.Table], Any]:
+        """Judges one level; see `engine.shard.settle`."""
+        mine = _of_sources(carried, sources) if carried is not None else None
+        return settle(images, state, answers, batch_keys, self._spec.judge_plan, mine)
+
+    def finish(
+        self,
+        job: ShardJob,
+        images: pa.Table,
+        batches: Sequence[pa.Table],
+        state: pa.Table | None,
+        totals: Totals,
+        carried: pa.Table | None,
+    ) -> dict[str, Any]:
+        """Commits the shard; see `engine.shard.finish`."""
+        num_rows = dict(totals.num_rows)
+        if carried is not None:
+            for entry in pc.value_counts(carried["source"].cast(pa.string())):
+                source = str(entry["values"])
+                num_rows[source] = num_rows.get(source, 0) + entry["counts"].as_py()
+        expected = Expected(job.plan.num_rows, num_rows)
+        return finish(self._spec.target, job.shard, images, batches, state, totals, expected)
+
+
+@dataclass(frozen=True)
+class ReadShard:
+    """A shard in memory."""
+
+    images: pa.Table
+    batches: list[pa.Table]
+    batch_keys: list[list[str]]
+    carried: pa.Table | None
+    unasked: list[pa.Table]
+
+
+def stages_of(spec: StageSpec) -> Stages:
+    """The stages of this process, made once for a run."""
+    if spec.run_id not in _STAGES:
+        _STAGES.clear()
+        _STAGES[spec.run_id] = Stages(spec)
+    return _STAGES[spec.run_id]
+
+
+# At most one entry: a process works for one run at a time.
+_STAGES: dict[str, Stages] = {}
+
+
+def _of_sources(rows: pa.Table, sources: Sequence[str]) -> pa.Table:
+    wanted = pc.is_in(rows["source"].cast(pa.string()), pa.array(list(sources), pa.string()))
+    return rows.filter(wanted)

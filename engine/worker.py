@@ -1,0 +1,210 @@
+"""What runs inside the process of a specialist: load once, answer batches, blame single images."""
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import SpecialistError, TableError
+from engine.failures import Failure, fail
+from engine.merge import check_rows, identify
+from engine.pixels import EncodedImage
+from engine.protocols import Specialist
+from engine.schema import CLAIM, empty_claims
+
+# One batch on its way to a worker: what `EncodedImage` needs, the bytes shared and not copied.
+BATCH = pa.schema(
+    [
+        ("image_key", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("data", pa.large_binary()),
+    ]
+)
+
+# Libraries read these once, when they are first imported: they are set before a worker starts.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+@dataclass(frozen=True)
+class SpecialistSpec:
+    """A specialist as it travels to its workers: built, checked, with the revision of its weights."""
+
+    specialist: Specialist
+    revision: str | None
+    threads: int = 1
+    memory_limit_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The `source` of its rows."""
+        return self.specialist.name
+
+    def environment(self) -> dict[str, str]:
+        """Variables for its workers, set before any model library is imported."""
+        return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the driver learns of one answered batch; the rows themselves go past it."""
+
+    num_images: int
+    num_rows: int
+    seconds: float
+    failures: list[tuple[str, Failure]] = field(default_factory=list)  # image_key, failure
+
+
+class Host:
+    """Holds one loaded specialist and answers batches with identified rows."""
+
+    def __init__(self, spec: SpecialistSpec) -> None:
+        self._spec = spec
+        self._specialist = spec.specialist
+
+    def load(self) -> None:
+        """Loads the model and then caps the memory that batches may take on top of it.
+
+        Raises:
+            SpecialistError: Loading failed; the message holds the library's own first line.
+        """
+        _limit_cores(self._spec.threads)
+        try:
+            self._specialist.load()
+        except Exception as err:  # noqa: BLE001  any library may raise anything while it loads
+            raise SpecialistError(
+                f"specialist {self._spec.name!r} could not be loaded: {type(err).__name__}: {err}; "
+                "`fld checks` says what it needs"
+            ) from err
+        if self._spec.memory_limit_bytes is not None:
+            _cap_memory(self._spec.memory_limit_bytes)
+
+    def annotate(
+        self, batch: pa.Table, rows: pa.Table | None, only: int | None = None
+    ) -> tuple[pa.Table, Receipt]:
+        """Claims for the images of a batch, and a receipt.
+
+        When the specialist raises on the batch, every image is tried by itself: those that raise
+        again become failures, the others keep their rows.
+
+        Args:
+            batch: Images in the `BATCH` schema.
+            rows: Kept rows of earlier levels on these images; None at the first level.
+            only: Answer just the image at this position.
+        """
+        started = time.perf_counter()
+        if only is not None:
+            batch = batch.slice(only, 1)
+        images = _images(batch)
+        rows = self._wanted(rows, images if only is not None else None)
+        failures: list[tuple[str, Failure]] = []
+        try:
+            claims = self._ask(images, rows)
+        except Exception as err:  # noqa: BLE001  whatever it was, each image alone tells whose fault
+            claims, failures = self._ask_one_by_one(images, rows, err)
+        seconds = time.perf_counter() - started
+        return claims, Receipt(len(images), claims.num_rows, seconds, failures)
+
+    def _wanted(self, rows: pa.Table | None, images: Sequence[EncodedImage] | None) -> pa.Table:
+        """The rows of the kinds it requires, on those images only where they are given."""
+        if rows is None or not self._specialist.requires:
+            return empty_claims()
+        kinds, roles = rows["kind"].cast(pa.string()), rows["role"].cast(pa.string())
+        pairs = pc.binary_join_element_wise(kinds, roles, "/")
+        names = pa.array(self._specialist.requires, pa.string())
+        rows = rows.filter(pc.or_(pc.is_in(kinds, names), pc.is_in(pairs, names)))
+        return rows if images is None else _rows_of(rows, images)
+
+    def _ask(self, images: Sequence[EncodedImage], rows: pa.Table) -> pa.Table:
+        answer = self._specialist.annotate(images, rows)
+        checked = check_rows(answer, [image.image_key for image in images])
+        return identify(
+            checked,
+            source=self._spec.name,
+            model=self._specialist.model,
+            revision=self._spec.revision,
+        )
+
+    def _ask_one_by_one(
+        self, images: Sequence[EncodedImage], rows: pa.Table, first: Exception
+    ) -> tuple[pa.Table, list[tuple[str, Failure]]]:
+        if len(images) == 1:
+            return empty_claims(), [(images[0].image_key, self._blame(first))]
+        answers, failures = [], []
+        for image in images:
+            try:
+                answers.append(self._ask([image], _rows_of(rows, [image])))
+            except Exception as err:  # noqa: BLE001  it becomes this image's failure, with its cause
+                failures.append((image.image_key, self._blame(err)))
+        return pa.concat_tables([CLAIM.empty_table(), *answers]).unify_dictionaries(), failures
+
+    def _blame(self, err: Exception) -> Failure:
+        if isinstance(err, TableError):
+            return fail("annotate", "bad_rows", err, source=self._spec.name)
+        cause = "out_of_memory" if _is_memory(err) else "raised"
+        return fail("annotate", cause, f"{type(err).__name__}: {err}", source=self._spec.name)
+
+
+def _images(batch: pa.Table) -> list[EncodedImage]:
+    data = (
+        batch["data"].combine_chunks() if batch["data"].num_chunks != 1 else batch["data"].chunk(0)
+    )
+    keys, widths, heights = (batch[name].to_pylist() for name in ("image_key", "width", "height"))
+    return [
+        EncodedImage(key, memoryview(data[i].as_buffer()), width, height)
+        for i, (key, width, height) in enumerate(zip(keys, widths, heights, strict=True))
+    ]
+
+
+def _rows_of(rows: pa.Table, images: Sequence[EncodedImage]) -> pa.Table:
+    keys = pa.array([image.image_key for image in images], pa.string())
+    return rows.filter(pc.is_in(rows["image_key"], keys))
+
+
+def _is_memory(err: Exception) -> bool:
+    # torch and onnxruntime report a failed allocation as RuntimeError, told apart only by its text
+    return isinstance(err, MemoryError) or "allocate" in str(err).lower()
+
+
+def _limit_cores(threads: int) -> None:
+    """Tells libraries already imported by the runner; the environment covers those that are not."""
+    with contextlib.suppress(ImportError):
+        pa.set_cpu_count(max(1, threads))
+        pa.set_io_thread_count(max(1, threads))
+
+
+def _cap_memory(extra_bytes: int) -> None:
+    """Lets this process allocate that much more than it holds now: past it, allocation fails cleanly."""
+    held = 0
+    with contextlib.suppress(FileNotFoundError):  # Linux only; elsewhere the limit counts from zero
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmData:"):
+                held = int(line.split()[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (held + extra_bytes, resource.RLIM_INFINITY))
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables for the processes started inside, and puts the old ones back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,81 @@
+"""Sources of images: what a config's `source` names, opened."""
+
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import PurePosixPath
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.source.shapes import Source
+
+# Kind -> class. The fields of the class are the options of the kind.
+SOURCES = {
+    "images": "engine.source.images:Images",
+    "synthetic": "engine.source.synthetic:Synthetic",
+}
+# What `auto` recognises by the end of a uri and no kind reads.
+_NOT_FOLDERS = {
+    ".tar": "a tar file",
+    ".parquet": "a Parquet file",
+    ".json": "a labels file",
+    ".jsonl": "a labels file",
+    ".xml": "a labels file",
+    ".csv": "a table",
+    ".tsv": "a table",
+    ".txt": "a text file",
+    ".zip": "an archive",
+    ".gz": "an archive",
+}
+
+
+def open_source(kind: str = "auto", **options: Any) -> Source:
+    """The source a config describes. Reads nothing yet.
+
+    Args:
+        kind: One of SOURCES, or `auto` to decide by the uri.
+        **options: The fields of that kind's class: `uri` and what else it takes.
+
+    Raises:
+        ConfigError: No uri, an unknown kind or option (the message names the known ones), or a
+            value the kind refuses.
+    """
+    if "uri" not in options and kind != "synthetic":
+        raise ConfigError("source.uri is missing; give a folder, s3://bucket/prefix or 'synthetic'")
+    source_class = find_source(kind, str(options.get("uri")))
+    known = [item.name for item in fields(source_class) if item.init]
+    for name in options:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            raise ConfigError(
+                f"source.{name} is no option of this source; known: {', '.join(known)}"
+                + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+            )
+    source: Source = source_class(**options)
+    return source
+
+
+def find_source(kind: str, uri: str) -> Any:
+    """The class of a kind, `auto` decided by the uri.
+
+    Raises:
+        ConfigError: The kind is unknown, or `auto` meets a file that no kind reads.
+    """
+    if kind == "auto":
+        kind = _kind_of(uri)
+    if kind not in SOURCES:
+        raise ConfigError(f"source.kind {kind!r} is not known; known: auto, {', '.join(SOURCES)}")
+    module, _, name = SOURCES[kind].partition(":")
+    return getattr(import_module(module), name)
+
+
+def _kind_of(uri: str) -> str:
+    if uri == "synthetic":
+        return "synthetic"
+    what = _NOT_FOLDERS.get(PurePosixPath(uri).suffix.lower())
+    if what is not None:
+        raise ConfigError(
+            f"source.uri {uri!r} looks like {what}, which no kind of source reads; "
+            f"give a folder or bucket of images, or set source.kind to one of: {', '.join(SOURCES)}"
+        )
+    return "images"

@@ -1,0 +1,74 @@
+"""The shard plan: which image goes into which shard, fixed once, the same on every storage."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import ConfigError
+from engine.source.shapes import Listing
+
+PLAN = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("image_key", pa.string()),
+        ("uri", pa.string()),
+        ("size_bytes", pa.int64()),  # null where the source cannot know it beforehand
+    ]
+)
+
+
+class Plan(NamedTuple):
+    """The plan, and beside it when each file was last modified.
+
+    `rows` (schema PLAN) is equal for equal files wherever they lie. `modified` (int64, ns since
+    1970, null if unknown; one per row) differs from machine to machine, so it is kept apart.
+    """
+
+    rows: pa.Table
+    modified: pa.Array
+
+
+def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Plan:
+    """Cuts a listing into shards of `shard_size` images, in its order; the last may be smaller.
+
+    Args:
+        listing: The candidates, sorted by uri.
+        shard_size: Images per shard, 1 or more.
+        limit: Take only the first so many images; all when null.
+
+    Raises:
+        ConfigError: No candidates (the message says what was ignored), a size or limit below 1, or
+            two images of one key.
+    """
+    for name, value in {"source.shard_size": shard_size, "limit": limit}.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}; give 1 or more")
+    images = listing.images.slice(0, limit)
+    if images.num_rows == 0:
+        raise ConfigError(f"{listing.uri!r}: {_nothing_found(listing.ignored)}")
+    _check_keys(images)
+    shards = pa.array(np.arange(images.num_rows) // shard_size, pa.int32())
+    rows = pa.table([shards, images["image_key"], images["uri"], images["size_bytes"]], schema=PLAN)
+    return Plan(rows.combine_chunks(), images["modified"].combine_chunks())
+
+
+def _check_keys(images: pa.Table) -> None:
+    counts = pc.value_counts(images["image_key"])
+    if len(counts) == images.num_rows:
+        return
+    key = next(item["values"] for item in counts.to_pylist() if item["counts"] > 1)
+    first, second = images.filter(pc.equal(images["image_key"], key))["uri"].to_pylist()[:2]
+    raise ConfigError(
+        f"images {first!r} and {second!r} share the image_key {key!r}; rename one of them"
+    )
+
+
+def _nothing_found(ignored: dict[str, int]) -> str:
+    if not ignored:
+        return "there is nothing in it; give a folder or bucket that holds images"
+    most = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    counts = ", ".join(f"{count} x {reason}" for reason, count in most[:5])
+    more = f", and {len(most) - 5} more reasons" if len(most) > 5 else ""  # noqa: PLR2004 (as above)
+    return f"no images among {sum(ignored.values())} entries: {counts}{more}; give another folder"

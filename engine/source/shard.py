@@ -1,0 +1,214 @@
+"""Reads one shard of a plan: the bytes of its images, and all that is known about each of them."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.errors import ConfigError
+from engine.failures import Failure, fail
+from engine.pixels import DecodeError, probe
+from engine.schema import image_rows
+from engine.source.measures import contrast, hash_picture, perceptual_hashes, sharpness
+from engine.source.shapes import ReadError, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one image may cost.
+
+    Attributes:
+        max_pixels: Width times height. 200 million is beyond today's cameras and takes 0.8 GB
+            decoded.
+        max_bytes: Of the file. 1 GB holds 200 million pixels of 4 bytes without compression.
+    """
+
+    max_pixels: int = 200_000_000
+    max_bytes: int = 1_000_000_000
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value < 1:
+                raise ConfigError(f"limits.{item.name} is {value}; give 1 or more")
+
+
+class LoadedShard(NamedTuple):
+    """A row per planned image (`engine.schema.IMAGES`) and, in the same order, its bytes.
+
+    `data` is null for every image whose status is not `ok`.
+    """
+
+    images: pa.Table
+    data: list[pa.Buffer | None]
+
+
+class _Loaded(NamedTuple):
+    """One image read and measured, or the failure of it; columns of the images table."""
+
+    data: pa.Buffer | None = None
+    failure: Failure | None = None
+    sha256: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    orientation: int | None = None
+    size_bytes: int | None = None
+    sharpness: float | None = None
+    contrast: float | None = None
+    picture: npt.NDArray[np.uint8] | None = None
+
+
+_COLUMNS = (
+    "sha256",
+    "format",
+    "width",
+    "height",
+    "orientation",
+    "size_bytes",
+    "sharpness",
+    "contrast",
+)
+_DEFAULT_LIMITS = Limits()
+
+
+def read_shard(
+    source: Source,
+    plan_rows: pa.Table,
+    modified: pa.Array | None = None,
+    limits: Limits = _DEFAULT_LIMITS,
+    *,
+    threads: int = 1,
+) -> LoadedShard:
+    """Reads, checks and measures every image of one shard.
+
+    An image that cannot be read or decoded is a row of status `failed` with one failure (stage
+    `read` or `decode`) and null measures. Of images with equal bytes the first is `ok`, the others
+    are `duplicate` and name it; duplicates in other shards are not seen here.
+
+    Args:
+        source: Where the plan was made, or a copy of it.
+        plan_rows: The shard's rows of the plan (schema `engine.source.plan.PLAN`); none give an
+            empty shard.
+        modified: When each file was last modified at planning time (int64, ns); null entries, or
+            null altogether, are not compared.
+        limits: Limits per image.
+        threads: Images read and decoded at the same time; the result does not depend on it.
+    """
+    keys: list[str] = plan_rows["image_key"].to_pylist()
+    uris: list[str] = plan_rows["uri"].to_pylist()
+    planned: list[int | None] = plan_rows["size_bytes"].to_pylist()
+    times: list[int | None] = [None] * len(uris) if modified is None else modified.to_pylist()
+
+    def load(uri: str, size: int | None, time: int | None) -> _Loaded:
+        return _load(source, uri, size, time, limits)
+
+    loaded = _mapped(load, uris, planned, times, threads)
+    originals = _duplicates(keys, loaded)
+    return LoadedShard(
+        _table(keys, uris, planned, loaded, originals),
+        [
+            image.data if original is None else None
+            for image, original in zip(loaded, originals, strict=True)
+        ],
+    )
+
+
+def _mapped(
+    load: Callable[[str, int | None, int | None], _Loaded],
+    uris: list[str],
+    sizes: list[int | None],
+    times: list[int | None],
+    threads: int,
+) -> list[_Loaded]:
+    if threads == 1:
+        return list(map(load, uris, sizes, times))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(load, uris, sizes, times))
+
+
+def _load(
+    source: Source, uri: str, size: int | None, modified: int | None, limits: Limits
+) -> _Loaded:
+    try:
+        blob = source.read(uri, max_bytes=limits.max_bytes)
+    except ReadError as err:
+        return _Loaded(failure=fail("read", err.cause, err))
+    if size is not None and blob.data.size != size:
+        message = f"{blob.data.size} bytes, {size} when it was listed"
+        return _Loaded(failure=fail("read", "changed", message))
+    if modified is not None and blob.modified is not None and blob.modified != modified:
+        message = "modified since it was listed"
+        return _Loaded(failure=fail("read", "changed", message))
+    if blob.data.size == 0:
+        return _Loaded(failure=fail("read", "empty"), size_bytes=0)
+    return _measured(blob.data, limits)
+
+
+def _measured(data: pa.Buffer, limits: Limits) -> _Loaded:
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        found = probe(data.to_pybytes(), max_pixels=limits.max_pixels)
+    except DecodeError as err:
+        failure = fail("decode", err.cause, err)
+        return _Loaded(failure=failure, sha256=digest, size_bytes=data.size)
+    return _Loaded(
+        data=data,
+        sha256=digest,
+        format=found.format,
+        width=found.width,
+        height=found.height,
+        orientation=found.orientation,
+        size_bytes=data.size,
+        sharpness=sharpness(found.thumbnail),
+        contrast=contrast(found.thumbnail),
+        picture=hash_picture(found.thumbnail),
+    )
+
+
+def _duplicates(keys: list[str], loaded: list[_Loaded]) -> list[str | None]:
+    """Per image the key of the first decodable image with the same bytes, null for the first."""
+    first: dict[str, str] = {}
+    originals: list[str | None] = []
+    for key, image in zip(keys, loaded, strict=True):
+        original = (
+            key if image.sha256 is None or image.failure else first.setdefault(image.sha256, key)
+        )
+        originals.append(None if original == key else original)
+    return originals
+
+
+def _table(
+    keys: list[str],
+    uris: list[str],
+    planned: list[int | None],
+    loaded: list[_Loaded],
+    originals: list[str | None],
+) -> pa.Table:
+    hashes = iter(
+        perceptual_hashes([image.picture for image in loaded if image.picture is not None])
+    )
+    columns: dict[str, list[object]] = {
+        name: [getattr(image, name) for image in loaded] for name in _COLUMNS
+    }
+    columns["size_bytes"] = [
+        size if image.size_bytes is None else image.size_bytes
+        for image, size in zip(loaded, planned, strict=True)
+    ]
+    return image_rows(
+        image_key=keys,
+        uri=uris,
+        phash=[None if image.picture is None else next(hashes) for image in loaded],
+        status=[
+            "failed" if image.failure else "duplicate" if original else "ok"
+            for image, original in zip(loaded, originals, strict=True)
+        ],
+        duplicate_of=originals,
+        failures=[[image.failure._asdict()] if image.failure else [] for image in loaded],
+        **columns,
+    )

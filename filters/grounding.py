@@ -1,0 +1,85 @@
+"""Rules on the phrases that ground a caption in the picture."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import ConfigError
+from engine.protocols import Context
+from engine.schema import Tables, Verdicts
+from filters.columns import is_word, words_of
+
+# Words that point at nothing one could draw a box around. Pronouns and bare determiners are what
+# the list in Florence-2's released processor holds, and its few empty nouns; time, love and
+# freedom are the abstract ones that Kosmos-2 names for GRIT. The selection and the order are ours.
+PHRASES: tuple[str, ...] = (
+    *("i", "you", "he", "she", "it", "we", "they", "me", "him", "her", "us", "them", "one"),
+    *("my", "your", "his", "its", "our", "their", "mine", "yours", "hers", "ours", "theirs"),
+    *(
+        "myself",
+        "yourself",
+        "himself",
+        "herself",
+        "itself",
+        "ourselves",
+        "yourselves",
+        "themselves",
+    ),
+    *("this", "that", "these", "those", "who", "whom", "whose", "which", "what", "each other"),
+    *("one another", "each", "both", "all", "some", "any", "none", "either", "neither", "another"),
+    *("other", "others", "many", "few", "several", "someone", "somebody", "something", "anyone"),
+    *("anybody", "anything", "everyone", "everybody", "everything", "no one", "nobody", "nothing"),
+    *("a", "an", "the", "there", "here", "image", "images", "group", "set", "lot", "lots"),
+    *("other object", "other objects", "time", "love", "freedom"),
+)
+_ARTICLE = re.compile(r"^(?:an?|the) (?=.)")
+
+
+def normalise(phrase: str) -> str:
+    """The phrase in lower case, single spaces, without a leading article unless it is nothing else.
+
+    Example:
+        >>> normalise("  The  Other objects"), normalise("A")
+        ('other objects', 'a')
+    """
+    return _ARTICLE.sub("", " ".join(phrase.casefold().split()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseBlacklist:
+    """Reject phrases that name nothing to be seen, such as pronouns.
+
+    Judges rows of kind `grounding`, and of kind `region` whose role is phrase, category or brief;
+    what OCR reads is never a phrase. The whole phrase must be on the list, both normalised (case,
+    spaces, leading article); `against` names the term, and nothing is measured. A row without text
+    is left alone. The idea is the paper's (Florence-2, 4.3); `PHRASES` says where the default is
+    from.
+    """
+
+    phrases: tuple[str, ...] = PHRASES
+    name: ClassVar[str] = "phrase_blacklist"
+    applies_to: ClassVar[tuple[str, ...]] = ("region", "grounding")
+
+    def __post_init__(self) -> None:
+        if not self.phrases:
+            raise ConfigError(
+                "rule 'phrase_blacklist': phrases is empty; name at least one, or omit the rule"
+            )
+        for phrase in self.phrases:
+            if not normalise(phrase):
+                raise ConfigError(f"rule 'phrase_blacklist': phrase {phrase!r} has no word in it")
+
+    def judge(self, tables: Tables, context: Context) -> Verdicts:
+        """Verdict columns, one entry per row of `tables.annotations`, in its order."""
+        rows = tables.annotations
+        terms = {normalise(phrase): phrase for phrase in reversed(self.phrases)}
+        texts = words_of(rows["text"])
+        term_of_text = [terms.get(normalise(text)) for text in texts.words]
+        hit = np.array([term is not None for term in term_of_text] + [False], bool)[texts.indices]
+        named = is_word(rows["role"], ["phrase", "category", "brief"])
+        rejected = hit & named & is_word(rows["kind"], self.applies_to)
+        against = pa.array(term_of_text, pa.string()).take(pa.array(texts.indices, mask=~rejected))
+        return Verdicts(pa.array(rejected), against=against)

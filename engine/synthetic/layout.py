@@ -241,14 +241,14 @@ class _Placing:
         colour = self.pick(
             [c for c in COLOURS if abs(luma(COLOURS[c]) - luma(ground)) >= _MIN_TEXT_CONTRAST]
         )
-        return Word(
-            transcript, colour, label, font, em, slant, ink_quad(transcript, font, em, slant)
-        )
+        word = Word(transcript, colour, label, font, em, slant, np.zeros((4, 2)))
+        return replace(word, quad=ink_quad(word))
 
     def shrunk(self, word: Word) -> Word:
         """The word a pixel smaller, down to the smallest allowed: for signs and full scenes."""
         em = max(round(self.side * _TEXT_SIZE[0]), word.em - 1)
-        return replace(word, em=em, quad=ink_quad(word.transcript, word.font, em, word.angle))
+        smaller = replace(word, em=em)
+        return replace(smaller, quad=ink_quad(smaller))
 
     def is_readable(self, word: Word) -> bool:
         gap = 3 * _GAP if word.label else 2 * _GAP

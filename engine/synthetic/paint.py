@@ -12,6 +12,7 @@ from engine.synthetic.things import (
     Layout,
     Shape,
     Word,
+    ink_box,
     load_font,
     luma,
     sign_quad,
@@ -150,8 +151,8 @@ def _paint_word(canvas: Canvas, word: Word, rng: np.random.Generator) -> None:
         origin, alpha = _coverage(sign_quad(word), canvas.shape, pad=1)
         _blend(canvas, origin, alpha, np.array(COLOURS[word.label]) + rng.uniform(-6, 6, 3))
     font = load_font(word.font, word.em)
-    left, top, right, bottom = font.getbbox(word.transcript)
-    ink = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
+    left, top, right, bottom = ink_box(word.transcript, word.font, word.em)
+    ink = Image.new("L", (right - left + 4, bottom - top + 4))
     ImageDraw.Draw(ink).text((2 - left, 2 - top), word.transcript, fill=255, font=font)
     origin, extent = _patch(word.quad, canvas.shape, pad=3)
     middle = word.quad.mean(axis=0) - origin

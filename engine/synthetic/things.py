@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from engine.synthetic.outlines import FloatArray
 
@@ -155,29 +155,29 @@ def load_font(font: str, em: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_path(font), em, layout_engine=ImageFont.Layout.BASIC)
 
 
-def ink_quad(transcript: str, font: str, em: int, angle: float) -> FloatArray:
-    """Corners of the ink of a word about its own middle, shape (4, 2), pixels.
+@functools.lru_cache(maxsize=4096)
+def ink_box(transcript: str, font: str, em: int) -> tuple[int, int, int, int]:
+    """The pixels a word inks, xyxy from where it is drawn; a font's own box has room around it."""
+    picture = Image.new("L", (em * (len(transcript) + 2), em * 3))
+    ImageDraw.Draw(picture).text((em, em), transcript, fill=255, font=load_font(font, em))
+    left, top, right, bottom = picture.getbbox() or (em, em, em + 1, em + 1)
+    return left - em, top - em, right - em, bottom - em
 
-    Turned anticlockwise by `angle` degrees; clockwise from the corner that was the top left one.
+
+def ink_quad(word: Word, pad: float = 0.0) -> FloatArray:
+    """Corners of the ink of a word, `pad` pixels around it, about its own middle; shape (4, 2).
+
+    Turned by its angle; clockwise from the corner that is the top left one when unturned.
     """
-    left, top, right, bottom = load_font(font, em).getbbox(transcript)
-    half_width, half_height = (right - left) / 2, (bottom - top) / 2
-    return turned_box(half_width, half_height, angle)
-
-
-def turned_box(half_width: float, half_height: float, angle: float) -> FloatArray:
-    """Corners of a box about the origin, turned anticlockwise as the reader sees it."""
-    radians = np.deg2rad(angle)
+    left, top, right, bottom = ink_box(word.transcript, word.font, word.em)
+    half = (right - left) / 2 + pad, (bottom - top) / 2 + pad
+    radians = np.deg2rad(word.angle)
     cos, sin = np.cos(radians), np.sin(radians)
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [half_width, half_height]
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
     return np.asarray(corners @ np.array([[cos, -sin], [sin, cos]]))
 
 
 def sign_quad(word: Word) -> FloatArray:
     """The quad of a word's sign, a quarter em around its ink; without a sign, that of the ink."""
-    if word.label is None:
-        return word.quad
-    left, top, right, bottom = load_font(word.font, word.em).getbbox(word.transcript)
-    pad = word.em / 4
-    corners = turned_box((right - left) / 2 + pad, (bottom - top) / 2 + pad, word.angle)
-    return np.asarray(corners + word.quad.mean(axis=0))
+    pad = word.em / 4 if word.label else 0.0
+    return np.asarray(ink_quad(word, pad) + word.quad.mean(axis=0))

@@ -39,9 +39,7 @@ def filled(points, drawn):
     [
         pytest.param({"seed": -1, "index": 0}, "seed -1, index 0; both", id="seed"),
         pytest.param({"seed": 0, "index": -5}, "seed 0, index -5; both", id="index"),
-        pytest.param(
-            {"seed": 0, "index": 0, "size": (640, 100)}, "640x100; each side", id="size"
-        ),
+        pytest.param({"seed": 0, "index": 0, "size": (640, 100)}, "640x100; each side", id="size"),
     ],
 )
 def test_scene_refuses_numbers_out_of_range(arguments, message):
@@ -277,7 +275,7 @@ def the_one(drawn, phrase):
 
 
 def sentences(text):
-    assert re.fullmatch(r'(?:[A-Z][^.]*\.)(?: [A-Z][^.]*\.)*', text), text
+    assert re.fullmatch(r"(?:[A-Z][^.]*\.)(?: [A-Z][^.]*\.)*", text), text
     return [part[0].lower() + part[1:] for part in text[:-1].split(". ")]
 
 
@@ -286,7 +284,7 @@ def items(listed):
 
 
 def counted(item):
-    """"two red stars" -> (2, "red stars"); an article counts one."""
+    """ "two red stars" -> (2, "red stars"); an article counts one."""
     number, rest = item.split(" ", 1)
     return (1 if number in ("a", "an") else NUMBERS.index(number)), rest
 
@@ -340,7 +338,10 @@ def spells(drawn, sentence):
     if signed:
         label, text, colour, on = *signed.groups(), None
     else:
-        label, (text, colour, on) = None, plain.groups() if plain else np.take(other.groups(), [1, 0, 2])
+        label, (text, colour, on) = (
+            None,
+            plain.groups() if plain else np.take(other.groups(), [1, 0, 2]),
+        )
     for word in drawn.words:
         hosts = matching(drawn, on) if on else [None]
         lies_on = word.host is not None and drawn.shapes[word.host] in hosts if on else True
@@ -379,7 +380,8 @@ def test_more_detailed_caption_says_nothing_but_the_truth(drawn):
         shape = re.fullmatch(rf"an? (.+) is ({PLACE})", sentence)
         front = re.fullmatch(rf"({PLACE}), there is an? (.+)", sentence)
         told = re.fullmatch(
-            r"the (.+?) (?:is )?(inside|partly covers|left of|right of|above|below) the (.+)", sentence
+            r"the (.+?) (?:is )?(inside|partly covers|left of|right of|above|below) the (.+)",
+            sentence,
         )
         word = re.fullmatch(rf'the word "(\w+)" is ({PLACE})(?: and slants (\w+))?', sentence)
         if shape or front:

@@ -18,9 +18,9 @@ from engine.checks import run_checks
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
 from engine.overview import checks_table, failures_table, options_table, plan_overview
-from engine.pictures import draw_one, draw_sheet, print_one
 from engine.progress import LogObserver, TerminalObserver
-from engine.run import Job, annotate as run_annotate, list_source
+from engine.run import Job, list_source
+from engine.run import annotate as run_annotate
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.status import read_status
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 120)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config; `fld init` writes one.")]
 Overrides = Annotated[
@@ -127,6 +127,12 @@ def inspect(
     region: Region = None,
 ) -> None:
     """Print or draw the rows of one image; without one, draw a contact sheet."""
+    from engine.pictures import (  # fonts and drawing are slow to load
+        draw_one,
+        draw_sheet,
+        print_one,
+    )
+
     output = open_location(place, endpoint=endpoint, region=region)
     version = _current(output)
     if image is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from engine.errors import ConfigError
 
@@ -136,14 +136,33 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     Raises:
         ConfigError: An option the class does not have (the nearest is named), or a wrong value.
     """
-    known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]  # any dataclass
+    model = _options_model(cls)
     for name in options:
-        if name not in known:
-            raise ConfigError(f"{where}.{name} is not an option; {nearest(name, known)}")
+        if name not in model.model_fields:
+            raise ConfigError(
+                f"{where}.{name} is not an option; {nearest(name, model.model_fields)}"
+            )
     try:
-        return TypeAdapter(cls).validate_python(dict(options))
+        values = model.model_validate(dict(options))
     except ValidationError as err:
         raise ConfigError(f"{where}{_first_error(err, None, prefix='.')}") from err
+    return cls(**{name: getattr(values, name) for name in model.model_fields})
+
+
+def _options_model(cls: type[Any]) -> type[BaseModel]:
+    """The fields of a dataclass that its constructor takes, as a model that checks their types."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if not field.init:
+            continue
+        if field.default_factory is not dataclasses.MISSING:
+            default: Any = Field(default_factory=field.default_factory)
+        else:
+            default = ... if field.default is dataclasses.MISSING else field.default
+        fields[field.name] = (field.type, default)
+    config = ConfigDict(extra="forbid", protected_namespaces=())
+    model: type[BaseModel] = create_model(cls.__name__, __config__=config, **fields)
+    return model
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ import yaml
 from engine.config import Config, difference
 from engine.errors import ConfigError
 from engine.judge import RuleCount, RuleCounts, add_counts
-from engine.schema import SCHEMA_VERSION
 from engine.output import read_if_there
+from engine.schema import SCHEMA_VERSION
 from engine.sink import DONE
 from engine.source.shapes import Location
 

@@ -28,7 +28,9 @@ def plan_overview(job: Job, listed: Listed) -> Group:
     shards = dataset.count_shards(plan)
     parts: list[RenderableType] = [
         Syntax(dataset.dump_config(job.config), "yaml", background_color="default"),
-        Text(f"{plan.num_rows:,} images in {shards:,} shards of up to {job.config.source.shard_size}"),
+        Text(
+            f"{plan.num_rows:,} images in {shards:,} shards of up to {job.config.source.shard_size}"
+        ),
     ]
     for reason, count in sorted(listed.ignored.items()):
         parts.append(Text(f"ignored: {count:,} x {reason}"))

@@ -38,7 +38,9 @@ def read_again(
     for i, key in enumerate(keys):
         data[i] = stored.get(key)
     for i, content in zip(failed.tolist(), fresh.data, strict=True):
-        data[i] = content  # bytes of a new duplicate go unused: only `ok` images are cut into batches
+        data[i] = (
+            content  # bytes of a new duplicate go unused: only `ok` images are cut into batches
+        )
     claims = read_parquet(output, f"{folder}/{files.annotations}").select(CLAIM.names)
     asked = pa.array([keys[i] for i in failed.tolist()], pa.string())
     carried = claims.filter(pc.invert(pc.is_in(claims["image_key"], asked)))

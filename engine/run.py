@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,19 @@ import pyarrow as pa
 
 from engine import dataset
 from engine.config import Config
+from engine.crew import open_crew, scratch_folder
 from engine.errors import ConfigError, ShardError, SpecialistError, StoppedError
 from engine.judge import RuleEntry, raise_alarm
 from engine.lease import RENEW_S, Lease
-from engine.crew import open_crew, scratch_folder
-from engine.pool import Pool
+from engine.output import empty, everything_in
 from engine.protocols import Specialist
 from engine.shard import Crew, JudgePlan, ShardJob, level_order, run_shard
 from engine.sink import Target
-from engine.output import empty, everything_in
 from engine.source.filesystem import open_location
 from engine.source.plan import make_plan
 from engine.source.shapes import Location
 from engine.stages import StageSpec, source_of
-from engine.status import StatusFile
+from engine.status import Run, StatusFile
 from engine.worker import SpecialistSpec
 
 _log = logging.getLogger(__name__)
@@ -53,40 +52,6 @@ class Observer:
 
     def tick(self, run: "Run") -> None:
         """A moment has passed."""
-
-
-@dataclass
-class Run:
-    """A run as its observer sees it."""
-
-    config: Config
-    plan: pa.Table
-    num_shards: int
-    levels: list[list[str]]
-    ignored: dict[str, int] = field(default_factory=dict)  # files of the source that are no images
-    totals: dataset.Totals = field(default_factory=dataset.Totals)
-    shards_done: int = 0
-    pools: dict[str, Pool] = field(default_factory=dict)
-    resumed_images: int = 0
-    resumed_ok: int = 0
-    started_at: float = 0.0  # monotonic, when the models were loaded
-
-    @property
-    def images_done(self) -> float:
-        """Images finished, those of shards under way counted by what their specialists answered."""
-        answered = [pool.num_images for pool in self.pools.values()]
-        committed = self.totals.images.get("ok", 0) - self.resumed_ok
-        under_way = max(0.0, sum(answered) / len(answered) - committed) if answered else 0.0
-        return min(self.totals.num_images + under_way, float(self.plan.num_rows))
-
-    @property
-    def images_per_second(self) -> float:
-        """Of this run alone, since its models were loaded; 0 before that."""
-        if not self.started_at:
-            return 0.0
-        return (self.images_done - self.resumed_images) / max(
-            time.monotonic() - self.started_at, 1e-3
-        )
 
 
 @dataclass(frozen=True)
@@ -346,7 +311,9 @@ class _Drive:
 
     def _stage_spec(self) -> StageSpec:
         config = self._job.config
-        replacing = frozenset(s.name for s in self._job.specialists if s.replaces)
+        replacing = frozenset(
+            s.name for s in self._job.specialists if getattr(s, "replaces", False)
+        )
         target = Target(
             self._output, VERSION, scratch_folder(self._output), config.output.pixels == "copy"
         )

@@ -185,7 +185,7 @@ def _producers(specialist: Specialist, everyone: Sequence[Specialist]) -> list[S
 def _covers(produced: str, wanted: str) -> bool:
     if "/" in produced and "/" in wanted:
         return produced == wanted
-    return produced.split("/")[0] == wanted.split("/")[0]
+    return produced.split("/", maxsplit=1)[0] == wanted.split("/", maxsplit=1)[0]
 
 
 def cut_batches(

@@ -2,17 +2,53 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
 
 from engine import dataset
+from engine.config import Config
 from engine.lease import holder
 from engine.output import read_if_there
+from engine.pool import Pool
 from engine.source.shapes import Location
 
-if TYPE_CHECKING:
-    from engine.run import Run
-
 STATUS = "_run/status.json"
+
+
+@dataclass
+class Run:
+    """A run as its observer sees it."""
+
+    config: Config
+    plan: pa.Table
+    num_shards: int
+    levels: list[list[str]]
+    ignored: dict[str, int] = field(default_factory=dict)  # files of the source that are no images
+    totals: dataset.Totals = field(default_factory=dataset.Totals)
+    shards_done: int = 0
+    pools: dict[str, Pool] = field(default_factory=dict)
+    resumed_images: int = 0
+    resumed_ok: int = 0
+    started_at: float = 0.0  # monotonic, when the models were loaded
+
+    @property
+    def images_done(self) -> float:
+        """Images finished, those of shards under way counted by what their specialists answered."""
+        answered = [pool.num_images for pool in self.pools.values()]
+        committed = self.totals.images.get("ok", 0) - self.resumed_ok
+        under_way = max(0.0, sum(answered) / len(answered) - committed) if answered else 0.0
+        return min(self.totals.num_images + under_way, float(self.plan.num_rows))
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this run alone, since its models were loaded; 0 before that."""
+        if not self.started_at:
+            return 0.0
+        return (self.images_done - self.resumed_images) / max(
+            time.monotonic() - self.started_at, 1e-3
+        )
 
 
 class StatusFile:
@@ -21,13 +57,13 @@ class StatusFile:
     def __init__(self, output: Location) -> None:
         self._output = output
 
-    def write(self, run: "Run", state: str) -> None:
+    def write(self, run: Run, state: str) -> None:
         """Replaces the status; `state` is running, finished or stopped."""
         content = {"state": state, "updated": time.time(), **snapshot(run)}
         self._output.write(STATUS, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def snapshot(run: "Run") -> dict[str, Any]:
+def snapshot(run: Run) -> dict[str, Any]:
     """The numbers of a run at this moment."""
     rate = run.images_per_second
     left = run.plan.num_rows - run.images_done

@@ -83,7 +83,7 @@ class Host:
         _limit_cores(self._spec.threads)
         try:
             self._specialist.load()
-        except Exception as err:  # noqa: BLE001  any library may raise anything while it loads
+        except Exception as err:
             raise SpecialistError(
                 f"specialist {self._spec.name!r} could not be loaded: {type(err).__name__}: {err}; "
                 "`fld checks` says what it needs"

@@ -6,6 +6,7 @@ finished, with failures; 2 could not start; 3 stopped, the same command resumes.
 
 import logging
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -166,9 +167,20 @@ def init(
     """Write a commented config to start from."""
     if path.exists():
         raise ConfigError(f"{path}: is there already; give another name")
-    template = Path(__file__).resolve().parent.parent / "configs" / "annotate.yaml"
-    path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    template = (files("configs") / "annotate.yaml").read_text(encoding="utf-8")
+    path.write_text(template, encoding="utf-8")
     out.print(f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Everything is written below it.")] = Path("demo"),
+    detector: Annotated[str | None, typer.Option(help="A COCO detector for the photos.")] = None,
+) -> None:
+    """Annotate synthetic scenes and photos with real models; scores, contact sheets, what to try."""
+    from engine.demo import run_demo  # draws; see inspect
+
+    run_demo(folder, out, detector=detector)
 
 
 @config_app.command("show")

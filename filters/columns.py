@@ -120,7 +120,7 @@ def links(annotations: pa.Table, columns: Collection[str]) -> Links:
 
 
 def _find(own: pa.Array, wanted: pa.Array) -> Indices:
-    """The row of each wanted id, none of them null; -1 if absent. The wanted, being fewer, are hashed."""
+    """The row of each wanted id, -1 if absent. None is null; being fewer, they are hashed."""
     encoded = wanted.dictionary_encode()
     if len(encoded.dictionary) == 0:
         return np.full(len(wanted), -1, np.int64)

@@ -35,7 +35,7 @@ PHRASES: tuple[str, ...] = (
     *("a", "an", "the", "there", "here", "image", "images", "group", "set", "lot", "lots"),
     *("other object", "other objects", "time", "love", "freedom"),
 )
-_ARTICLE = re.compile(r"^(?:an?|the) (?=.)")
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
 def normalise(phrase: str) -> str:

@@ -19,7 +19,7 @@ from engine.compose import compose
 from engine.config import parse_config
 from engine.errors import SpecialistError
 from engine.evaluate import Score, score_regions
-from engine.pictures import draw_sheet
+from engine.pictures import draw_one, draw_sheet
 from engine.progress import LogObserver, TerminalObserver
 from engine.reading import read_tables
 from engine.run import VERSION, Job, annotate, prepare
@@ -30,6 +30,7 @@ from engine.synthetic import scene
 NUM_SCENES = 96
 SEED = 2_026  # unseen: the shipped detector was trained on another
 COCO_DETECTOR = "yolo11n.pt"
+EXPLAINED = "scene-0003.jpg"  # drawn with its rejected rows too
 
 # Photos that installed packages ship; those that are not installed are left out.
 _PHOTOS = {
@@ -54,12 +55,14 @@ def run_demo(folder: Path, console: Console, *, detector: str | None = None) -> 
     console.print(f"{bucket}: {NUM_SCENES} synthetic scenes and {photos} photos")
     scenes = _annotate(folder, "scenes", console, [])
     console.print(quality_table(scenes, truth))
-    draw_sheet(open_location(str(scenes)), VERSION, folder / "scenes.png", num_images=12)
-    drawn = [folder / "scenes.png"]
+    drawn = [folder / "scenes.png", folder / "explained.png"]
+    place = open_location(str(scenes))
+    draw_sheet(place, VERSION, drawn[0], num_images=12, rejected=False)
+    draw_one(place, VERSION, EXPLAINED, drawn[1])
     if photos:
         result = _annotate(folder, "photos", console, _detector_overrides(console, detector))
-        draw_sheet(open_location(str(result)), VERSION, folder / "photos.png", num_images=12)
         drawn.append(folder / "photos.png")
+        draw_sheet(open_location(str(result)), VERSION, drawn[-1], num_images=12, rejected=False)
     _tell_next(folder, drawn, console)
 
 
@@ -99,7 +102,9 @@ def _installed_photos() -> Iterator[Path]:
 
 def quality_table(dataset: Path, truth: pa.Table) -> Table:
     """Precision, recall and F1 of the kept rows against the truth of the scenes."""
-    kept = pa.concat_tables([rows for _, _, rows in read_tables(open_location(str(dataset)), VERSION)])
+    kept = pa.concat_tables(
+        [rows for _, _, rows in read_tables(open_location(str(dataset)), VERSION)]
+    )
     kept = kept.filter(pc.equal(kept["status"].cast(pa.string()), "kept"))
     table = Table(title="quality on the scenes, against their exact truth", title_justify="left")
     for heading in ("what", "precision", "recall", "F1", "claimed", "true"):
@@ -159,10 +164,10 @@ def _tell_next(folder: Path, drawn: list[Path], console: Console) -> None:
     console.rule("look at")
     for path in drawn:
         console.print(f"  {path}")
-    console.print(f"  {folder / 'scenes' / VERSION}  the dataset: tars, annotations, images, markers")
+    console.print(
+        f"  {folder / 'scenes' / VERSION}  the dataset: tars, annotations, images, markers"
+    )
     console.rule("try next")
-    console.print(f"  fld inspect {folder / 'scenes'} scene-0003.jpg --draw one.png", markup=False)
+    console.print(f"  fld inspect {folder / 'scenes'} {EXPLAINED} --draw one.png", markup=False)
     console.print(f"  fld status {folder / 'scenes'}")
     console.print("  fld init annotate.yaml && fld annotate annotate.yaml source.uri=YOUR_PHOTOS")
-
-

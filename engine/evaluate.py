@@ -53,7 +53,7 @@ def score_regions(
     matched = 0
     by_image = _positions(truth)
     words = [_folded(table) for table in (claimed, truth)]
-    boxes = [box_array(table).astype(np.float64) for table in (claimed, truth)]
+    boxes = [box_array(table) for table in (claimed, truth)]
     scores = _scores(claimed)
     for key, mine in _positions(claimed).items():
         true = by_image.get(key)
@@ -66,9 +66,7 @@ def score_regions(
     return Score(matched, claimed.num_rows, truth.num_rows)
 
 
-def _match(
-    iou: npt.NDArray[np.float64], order: npt.NDArray[np.intp], min_iou: float
-) -> int:
+def _match(iou: npt.NDArray[np.float32], order: npt.NDArray[np.intp], min_iou: float) -> int:
     free = np.ones(iou.shape[1], bool)
     matched = 0
     for row in order.tolist():
@@ -91,6 +89,6 @@ def _folded(table: pa.Table) -> npt.NDArray[np.object_]:
     return np.asarray(words.to_numpy(zero_copy_only=False), object)
 
 
-def _scores(table: pa.Table) -> npt.NDArray[np.float64]:
+def _scores(table: pa.Table) -> npt.NDArray[np.float32]:
     score = pc.coalesce(table["score"], table["text_score"], pa.scalar(0.0, pa.float32()))
-    return np.asarray(score.to_numpy(zero_copy_only=False), np.float64)
+    return np.asarray(score.to_numpy(zero_copy_only=False), np.float32)

@@ -94,7 +94,7 @@ def plan(config: ConfigFile, overrides: Overrides = None, limit: Limit = None) -
 
 @app.command()
 def checks(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Look at weights, packages, source and output; each failing line says the command that mends it."""
+    """Look at weights, packages, source, output; failing lines say the command that mends them."""
     found = list(run_checks(_job(config, overrides)))
     out.print(checks_table(found))
     if not all(check.ok for check in found):

@@ -136,8 +136,8 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
         ray.kill(actor)
         raise SpecialistError(
             f"specialist {spec.name!r} was not loaded within {load_timeout_s:g} s: no node with "
-            f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to load; "
-            "lower runner.workers, or raise runner.load_timeout_s"
+            f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to "
+            "load; lower runner.workers, or raise runner.load_timeout_s"
         ) from err
     except ray.exceptions.RayTaskError as err:
         raise _unwrapped(err) from err
@@ -248,7 +248,8 @@ def _first_line(err: Exception) -> str:
     return str(err).strip().split("\n", 1)[0]
 
 
-# Stages are I/O with little work of its own: they must never wait for a core that a specialist holds.
+# Stages are I/O with little work of its own: they must never wait for a core that a specialist
+# holds.
 @ray.remote(num_cpus=0, max_retries=3)
 def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
     found = stages_of(spec).read(job)

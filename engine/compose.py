@@ -41,7 +41,7 @@ def compose(config: Config) -> Job:
 
 
 def with_required_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rules with `invalid_box` first and `orphan` last, where the config does not place them."""
+    """The rules with `invalid_box` first and `orphan` last, unless the config places them."""
     named = [entry["rule"] for entry in rules]
     first = [] if _FIRST in named else [{"rule": _FIRST}]
     last = [] if _LAST in named else [{"rule": _LAST}]

@@ -1,4 +1,4 @@
-"""The run's configuration: strict YAML, dotted overrides, and the digest that names a run's identity."""
+"""The run's configuration: strict YAML, dotted overrides, and the digest of a run's identity."""
 
 import dataclasses
 import difflib
@@ -19,6 +19,7 @@ T = TypeVar("T")
 # A location may not carry a key and a secret: it is stored in the dataset and printed.
 _CREDENTIALS = re.compile(r"^[a-z0-9+]+://[^/@]+@", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+_MAX_SHOWN = 80  # characters of a refused value; a message stays one line
 
 
 class _Strict(BaseModel):
@@ -77,7 +78,7 @@ class LimitsConfig(_Strict):
 
 
 class Config(_Strict):
-    """Everything a run is told. `specialists` and `rules` entries are checked by their own builders."""
+    """Everything a run is told; `specialists` and `rules` are checked by their own builders."""
 
     source: SourceConfig
     output: OutputConfig
@@ -93,7 +94,10 @@ class Config(_Strict):
         return hashlib.blake2b(spelled.encode(), digest_size=8).hexdigest()
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run: source, specialists, rules and seed; never runner or output."""
+        """What makes two runs the same run: source, specialists, rules, seed and `output.pixels`.
+
+        Never the runner, nor where the output lies.
+        """
         source = self.source.model_dump(include={"uri", "kind", "shard_size", "num_images"})
         return {
             "source": source,
@@ -105,11 +109,13 @@ class Config(_Strict):
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The config of a YAML file with `a.b=value` overrides on top; values are YAML, lists go by index.
+    """The config of a YAML file with `a.b=value` overrides on top.
+
+    Values of overrides are YAML; lists go by index.
 
     Raises:
-        ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or a
-            value of a wrong type or range.
+        ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or
+            a value of a wrong type or range.
     """
     return parse_config(
         _read_yaml(path) if path else {}, overrides, str(path) if path else "config"
@@ -245,7 +251,8 @@ def _descend(node: Any, step: str, override: str) -> Any:
 def _index(items: list[Any], step: str, override: str) -> int:
     if not step.isdigit() or int(step) >= len(items):
         raise ConfigError(
-            f"override {override!r}: {step!r} is no index of a list of {len(items)}; allowed 0 to {len(items) - 1}"
+            f"override {override!r}: {step!r} is no index of a list of {len(items)}; "
+            f"allowed 0 to {len(items) - 1}"
         )
     return int(step)
 
@@ -290,7 +297,7 @@ def _first_error(err: ValidationError, model: type[BaseModel] | None, prefix: st
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

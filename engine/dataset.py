@@ -71,13 +71,14 @@ def check_same_run(output: Location, stored: dict[str, Any], identity: dict[str,
     """Refuses to go on with a run that was started differently.
 
     Raises:
-        ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is shown.
+        ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is
+            shown.
     """
     lines = difference(stored["identity"], json.loads(json.dumps(identity)))
     if lines:
         raise ConfigError(
-            f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose another "
-            "output, go back to the old settings, or pass --overwrite to start again"
+            f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose "
+            "another output, go back to the old settings, or pass --overwrite to start again"
         )
 
 
@@ -172,7 +173,8 @@ class Markers:
             marker: dict[str, Any] = json.loads(self._output.read(name).data.to_pybytes())
         except ValueError as err:
             raise ConfigError(
-                f"{self._output.uri}: marker {name} is not valid JSON; delete it to make the shard again"
+                f"{self._output.uri}: marker {name} is not valid JSON; delete it to make "
+                "the shard again"
             ) from err
         return marker
 

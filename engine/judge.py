@@ -1,4 +1,4 @@
-"""Rules in order over the rows of one level: who is kept, who is rejected, by which rule and why."""
+"""Rules in order over the rows of one level: who is kept, who is rejected, by which rule, why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ def judge(
         fresh: Claims of this level.
         rules: In order; a rule sees only what the rules before it left.
         replacing: Sources whose kept rows supersede their parents.
+        seed: The run's, for rules that draw.
 
     Returns:
         All rows, earlier ones first, with verdicts; and the counts of each rule, in their order.
@@ -91,9 +92,9 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
         share = count.rejected / count.judged
         if share > entry.alarm_share:
             raise StoppedError(
-                f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm share "
-                f"{entry.alarm_share:.0%}); check its limits and the specialist whose rows it judges, or "
-                f"lift the alarm with rules.{index}.alarm_share=1"
+                f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm "
+                f"share {entry.alarm_share:.0%}); check its limits and the specialist whose rows "
+                f"it judges, or lift the alarm with rules.{index}.alarm_share=1"
             )
 
 
@@ -162,7 +163,7 @@ def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) -> pa.Table:
-    """Earlier kept rows named as parents by kept rows of a replacing source are superseded by them."""
+    """Earlier kept rows, superseded where a kept row of a replacing source names them a parent."""
     wins = pc.and_(
         pc.equal(fresh["status"].cast(pa.string()), "kept"),
         pc.is_in(fresh["source"].cast(pa.string()), pa.array(sorted(replacing), pa.string())),

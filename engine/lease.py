@@ -14,7 +14,8 @@ from engine.source.shapes import Location
 
 LEASE = "_run/lease.json"
 
-# A driver renews its lease every RENEW_S; one on another machine that has not for this long is dead.
+# A driver renews its lease every RENEW_S; one on another machine that has not for
+# LEASE_TIMEOUT_S is dead.
 RENEW_S = 10.0
 LEASE_TIMEOUT_S = 60.0
 

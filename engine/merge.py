@@ -21,12 +21,16 @@ def identify(
 ) -> pa.Table:
     """The rows with `source`, `model`, `revision`, `round`, ids and references filled in.
 
-    A specialist may name its own rows in `annotation_id` to refer to them from `region_id`, `text_id`
-    and `parents` of the same answer; such names become the final ids. A region that is not named
-    is its own first claim: its `region_id` is its `annotation_id`.
+    A specialist may name its own rows in `annotation_id` to refer to them from `region_id`,
+    `text_id` and `parents` of the same answer; such names become the final ids. A region that is
+    not named is its own first claim: its `region_id` is its `annotation_id`.
 
     Args:
         rows: Claims of one specialist; the rows of one image in the order the specialist gave them.
+        source: Name of the specialist.
+        model: Its model id.
+        revision: Of its weights; null where there are none.
+        round_: 0 for the first annotation, k for what round k writes.
 
     Returns:
         Claims in the given order; no rows, no rows.
@@ -85,8 +89,8 @@ def check_rows(rows: pa.Table, image_keys: Sequence[str]) -> pa.Table:
     A box is not judged here: an impossible one is a claim, and `invalid_box` rejects it.
 
     Raises:
-        TableError: A column is missing or of a wrong type, an image was not among those given, a kind
-            has no such role, a region has no text (proposals aside), or a score is not a number.
+        TableError: A column is missing or of a wrong type, an image was not among those given, a
+            kind has no such role, a row has no text (proposals aside), or a score is not a number.
     """
     if not isinstance(rows, pa.Table):
         raise TableError(
@@ -125,7 +129,7 @@ def _check_roles(rows: pa.Table) -> None:
 def merge(
     tables: Sequence[pa.Table], image_keys: Sequence[str], schema: pa.Schema = CLAIM
 ) -> pa.Table:
-    """All tables in one, sorted by image (in the given order), then as given: sources, then ordinals.
+    """All tables in one, by image in the given order, then as given: sources, then ordinals.
 
     Returns:
         One canonical table: the same rows in the same tables give the same bytes.

@@ -1,4 +1,4 @@
-"""Tables for the terminal: what a run would do, what is missing, what failed, what options there are."""
+"""Tables for the terminal: what a run would do, what is missing, what failed, what options are."""
 
 import dataclasses
 import inspect

@@ -126,9 +126,9 @@ class Pool:
             return
         failed = f", {self.num_failures:,} of them failures" if self.num_failures else ""
         raise StoppedError(
-            f"specialist {self.name!r} gave no row for its first {self.num_images:,} images{failed}; "
-            "some exports load and never detect: try its model on one image you know, or raise its "
-            "`quiet_limit` (null turns the alarm off)"
+            f"specialist {self.name!r} gave no row for its first {self.num_images:,} images"
+            f"{failed}; some exports load and never detect: try its model on one image you know, "
+            "or raise its `quiet_limit` (null turns the alarm off)"
         )
 
     async def _one_by_one(

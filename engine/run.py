@@ -1,4 +1,4 @@
-"""The driver of a run: prepares, takes the output, sends shards through a crew, and tells what happened."""
+"""The driver of a run: prepares, takes the output, sends shards through a crew, tells of it all."""
 
 import asyncio
 import contextlib
@@ -152,7 +152,7 @@ def list_source(config: Config, limit: int | None) -> "Listed":
 
 @dataclass(frozen=True)
 class Listed:
-    """A source as it was found: the plan, modification times, and files that are no images by reason."""
+    """A source as found: the plan, modification times, and files that are no images, by reason."""
 
     plan: pa.Table
     modified: pa.Array
@@ -174,8 +174,8 @@ def _refuse_foreign(output: Location) -> None:
     for path in everything_in(output):
         if path.split("/")[0] not in ("_run", dataset.PLAN, dataset.CONFIG):
             raise ConfigError(
-                f"output.uri {output.uri}: holds {path!r} and no dataset.json; choose an empty or new "
-                "folder"
+                f"output.uri {output.uri}: holds {path!r} and no dataset.json; choose an empty or "
+                "new folder"
             )
 
 
@@ -294,8 +294,8 @@ class _Drive:
                 _log.warning("shard %06d: its data was lost with a node (%s)", job.shard, err)
                 if attempt == _MAX_TRIES:
                     raise ShardError(
-                        f"shard {job.shard:06d}: its data was lost {_MAX_TRIES} times; is a node short of "
-                        "memory? Lower runner.shards_in_flight or source.shard_size"
+                        f"shard {job.shard:06d}: its data was lost {_MAX_TRIES} times; is a node "
+                        "short of memory? Lower runner.shards_in_flight or source.shard_size"
                     ) from err
         raise AssertionError("unreachable")
 

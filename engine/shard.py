@@ -1,7 +1,7 @@
 """One shard through all its levels: read, annotate and judge level by level, write. Knows no Ray.
 
-`run_shard` is the one flow; a `Crew` says where each stage runs. The stages themselves are the plain
-functions below it.
+`run_shard` is the one flow; a `Crew` says where each stage runs. The stages themselves are the
+plain functions below it.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Crew(Protocol):
     async def settle(
         self, loaded: Loaded, state: Any, level: Level, sources: Sequence[str]
     ) -> tuple[Any, list[Any], RuleCounts]:
-        """The rows with verdicts so far, the kept rows of each batch, and the counts of the rules."""
+        """The rows with verdicts so far, the kept rows of each batch, the counts of the rules."""
 
     async def finish(
         self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals

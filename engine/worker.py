@@ -40,7 +40,7 @@ THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class SpecialistSpec:
-    """A specialist as it travels to its workers: built, checked, with the revision of its weights."""
+    """A specialist as it travels to its workers: built, checked, with its weights' revision."""
 
     specialist: Specialist
     revision: str | None
@@ -186,7 +186,7 @@ def _limit_cores(threads: int) -> None:
 
 
 def _cap_memory(extra_bytes: int) -> None:
-    """Lets this process allocate that much more than it holds now: past it, allocation fails cleanly."""
+    """Lets this process allocate that much more than it holds now; past it, allocation fails."""
     held = 0
     with contextlib.suppress(FileNotFoundError):  # Linux only; elsewhere the limit counts from zero
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Where the real photos and weights are, and one clear reason for every test that has to do without."""
+"""Where the real photos and weights are, and one clear reason to skip where they are not."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The main job on real photos, as a user starts it: on Ray, with a real detector, read back by others.
+"""The main job on real photos, as a user starts it: on Ray, a real detector, read back by others.
 
 That a specialist alone equals its library is tested in tests/specialists; here the whole way is.
 """
@@ -62,7 +62,8 @@ def predicted(data):
     return found
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves tars open
+# webdataset leaves its tars open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_every_shard(annotated, data):
     seen = {}
     for tar in sorted(annotated.glob("round-0/*.tar")):

@@ -71,8 +71,8 @@ class RunnerConfig(_Strict):
         str, Annotated[int, Field(ge=1)]
     ] = {}  # CPU threads of each worker of a specialist; default 1
     batch_size: int = Field(16, ge=1)
-    batch_timeout_s: float = Field(300, gt=0)
-    load_timeout_s: float = Field(900, gt=0)  # a first load may read gigabytes from a slow disk
+    batch_timeout_s: float = Field(300.0, gt=0)
+    load_timeout_s: float = Field(900.0, gt=0)  # a first load may read gigabytes from a slow disk
     shards_in_flight: int = Field(3, ge=1)  # bounds the memory of a run, with shard_size
 
 

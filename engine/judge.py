@@ -18,10 +18,14 @@ ALARM_MIN_ROWS = 1_000
 
 @dataclass(frozen=True)
 class RuleEntry:
-    """A rule as configured: its place in the order and the share of rejections that stops a run."""
+    """A rule as configured, and the share of rejections that stops a run.
+
+    `place` is its index in the config's own `rules`; null where the config does not list it.
+    """
 
     rule: Rule
     alarm_share: float = 0.95
+    place: int | None = None
 
 
 @dataclass
@@ -72,7 +76,8 @@ def judge(
         answer = entry.rule.judge(seen, context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
         verdicts.reject(alive, rejected, entry.rule.name, answer)
-        counts[entry.rule.name] = RuleCount(int(judged.sum()), int(rejected.sum()))
+        # a rule may stand in the config twice, with other options
+        add_counts(counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))})
     new = verdicts.table(is_fresh)
     judged_rows = pa.table([*fresh.columns, *new.columns], schema=ANNOTATIONS)
     earlier = _supersede(earlier, judged_rows, replacing) if replacing else earlier
@@ -85,7 +90,7 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
     Raises:
         StoppedError: With the share, the likely cause and the option that lifts the alarm.
     """
-    for index, entry in enumerate(rules):
+    for entry in rules:
         count = counts.get(entry.rule.name)
         if count is None or count.judged < ALARM_MIN_ROWS:
             continue
@@ -94,8 +99,14 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
             raise StoppedError(
                 f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm "
                 f"share {entry.alarm_share:.0%}); check its limits and the specialist whose rows "
-                f"it judges, or lift the alarm with rules.{index}.alarm_share=1"
+                f"it judges, or lift the alarm with {_lifted(entry)}"
             )
+
+
+def _lifted(entry: RuleEntry) -> str:
+    if entry.place is None:
+        return f"an entry {{rule: {entry.rule.name}, alarm_share: 1}} in rules"
+    return f"rules.{entry.place}.alarm_share=1"
 
 
 def add_counts(total: RuleCounts, more: RuleCounts) -> None:

@@ -127,6 +127,7 @@ def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -
     merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
     for override in overrides:
         _apply(merged, override)
+    _name_null(merged.get("specialists"))
     try:
         config = Config.model_validate(merged)
     except ValidationError as err:
@@ -255,6 +256,13 @@ def _index(items: list[Any], step: str, override: str) -> int:
             f"allowed 0 to {len(items) - 1}"
         )
     return int(step)
+
+
+def _name_null(entries: Any) -> None:
+    """Unquoted, YAML takes the specialist named null for nothing at all."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "kind" in entry and entry["kind"] is None:
+            entry["kind"] = "null"
 
 
 def _check_entries(entries: list[dict[str, Any]], section: str, key: str) -> None:

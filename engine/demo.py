@@ -1,4 +1,4 @@
-"""`fld demo`: the whole job on a machine that has nothing yet: scenes with known truth, and photos."""
+"""`fld demo`: the whole job on a machine that has nothing yet, on known scenes and on photos."""
 
 import contextlib
 import importlib.util
@@ -144,7 +144,7 @@ def _job(folder: Path, part: str, overrides: list[str]) -> Job:
 
 
 def _detector_overrides(console: Console, detector: str | None) -> list[str]:
-    """The COCO detector in place of ours, which knows no photos; no detector where none is to be had."""
+    """The COCO detector in place of ours, which knows no photos; none where none is to be had."""
     model = detector or COCO_DETECTOR
     wanted = [f"specialists.0={{kind: yolo, model: {model}}}"]
     try:

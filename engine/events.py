@@ -13,7 +13,7 @@ _FLUSH_S = 60.0
 
 
 class EventLog:
-    """The events of one run, in parts named by its start: `_run/events/20261122T120000-0001.jsonl`."""
+    """The events of one run, in parts named by its start: `_run/events/START-0001.jsonl`."""
 
     def __init__(self, output: Location) -> None:
         self._output = output

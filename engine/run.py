@@ -19,8 +19,8 @@ from engine import dataset
 from engine.config import Config
 from engine.crew import open_crew, scratch_folder
 from engine.errors import ConfigError, ShardError, SpecialistError, StoppedError
-from engine.judge import RuleEntry, raise_alarm
 from engine.events import EventLog
+from engine.judge import RuleEntry, raise_alarm
 from engine.lease import RENEW_S, Lease
 from engine.output import empty, everything_in
 from engine.protocols import Specialist

@@ -78,8 +78,9 @@ def paired_iou(a: Boxes, b: Boxes) -> Floats:
         Shape (n,), each in [0, 1]; 0 where either box has no area.
 
     Example:
-        >>> paired_iou(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2]], np.float32))
-        array([0.33333334], dtype=float32)
+        >>> a, b = np.float32([[0, 0, 2, 2]]), np.float32([[1, 0, 3, 2]])
+        >>> round(float(paired_iou(a, b)[0]), 3)
+        0.333
     """
     return iou_of(a, b, area(a), area(b))
 

@@ -184,7 +184,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Everything is written below it.")] = Path("demo"),
     detector: Annotated[str | None, typer.Option(help="A COCO detector for the photos.")] = None,
 ) -> None:
-    """Annotate synthetic scenes and photos with real models; scores, contact sheets, next steps."""
+    """Annotate synthetic scenes and photos with real models; scores and contact sheets."""
     from engine.demo import run_demo  # draws; see inspect
 
     run_demo(folder, out, detector=detector)

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import logging
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ def connect(address: str | None) -> float:
     Raises:
         ConfigError: No cluster answers at the address.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody about itself
     try:
         ray.init(
             address=address or "local",
@@ -50,7 +52,12 @@ def connect(address: str | None) -> float:
             f"runner.address {address!r}: no Ray answers there: {err}; start one with "
             "`ray start --head`, or use runner.address=null for a local one"
         ) from err
-    return float(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # ray has no types here
+    return _count("CPU")
+
+
+def _count(resource: str) -> float:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # untyped in ray
+    return found.get(resource, 0.0)
 
 
 def disconnect() -> None:
@@ -159,6 +166,7 @@ class RayCrew:
         self._batch_size = spec.batch_size
         self._runner = runner
         self._budget = CpuBudget(cpus)
+        self._on_gpu: set[str] = set()
 
     async def start(self, specs: Sequence[SpecialistSpec]) -> None:
         """Starts the first workers of every specialist and loads their models."""
@@ -169,14 +177,20 @@ class RayCrew:
                 timeout_s=self._runner.batch_timeout_s,
                 quiet_limit=spec.specialist.quiet_limit,
             )
-        sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
-        await asyncio.gather(
-            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items())
-        )
+        shares = {spec.name: spec.specialist.resources.gpus for spec in specs}
+        self._on_gpu = {name for name, share in shares.items() if share}
+        # GPUs are counted, not measured: as many workers as all of them hold, evenly
+        per_gpu = max(1, int(_count("GPU") / (sum(shares.values()) or 1)))
+        first = {name: per_gpu if name in self._on_gpu else 1 for name in shares}
+        for name, size in self._runner.workers.items():
+            if size != "auto" and name in first:
+                first[name] = size
+        await asyncio.gather(*(self.pools[name].grow(size) for name, size in first.items()))
 
     async def grow(self) -> None:
-        """Sizes the `auto` pools once every specialist has answered its first batches."""
-        auto = [n for n in self.pools if self._runner.workers.get(n, "auto") == "auto"]
+        """Sizes the `auto` pools on CPUs once every specialist has answered its first batches."""
+        chosen = {name for name, size in self._runner.workers.items() if size != "auto"}
+        auto = [name for name in self.pools if name not in chosen | self._on_gpu]
         enough = _BATCHES_TO_MEASURE * self._batch_size
         while any(pool.num_images < enough for pool in self.pools.values()):
             await asyncio.sleep(1.0)

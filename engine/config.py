@@ -134,7 +134,7 @@ def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -
     merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
     for override in overrides:
         _apply(merged, override)
-    _mean_the_word_null(merged.get("specialists"))
+    _name_null(merged.get("specialists"))
     try:
         config = _strictly(Config, merged)
     except ValidationError as err:
@@ -257,15 +257,15 @@ def _index(items: list[Any], step: str, override: str) -> int:
     return int(step)
 
 
-def _mean_the_word_null(specialists: Any) -> None:
-    """YAML reads `kind: null` as nothing; the specialist of that name is meant."""
-    for entry in specialists if isinstance(specialists, list) else ():
-        if isinstance(entry, dict) and entry.get("kind", "") is None:
-            entry["kind"] = "null"
-
-
 def _without(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name not in names}
+
+
+def _name_null(entries: Any) -> None:
+    """Unquoted, YAML takes the specialist named null for nothing at all."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "kind" in entry and entry["kind"] is None:
+            entry["kind"] = "null"
 
 
 def _check_entries(entries: list[dict[str, Any]], section: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""`fld demo`: the whole job on a machine with nothing yet: scenes with known truth, and photos."""
+"""`fld demo`: the whole job on a machine that has nothing yet, on known scenes and on photos."""
 
 import contextlib
 import importlib.util

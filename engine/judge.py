@@ -67,17 +67,18 @@ def judge(
     rows = pa.concat_tables([context_rows, fresh]).unify_dictionaries().combine_chunks()
     is_fresh = np.arange(rows.num_rows) >= context_rows.num_rows
     verdicts = _Ledger(rows.num_rows)
+    alive, seen = np.arange(rows.num_rows), rows
     counts: RuleCounts = {}
     for entry in rules:
-        alive = np.flatnonzero(verdicts.alive)
-        seen = Tables(images, rows.take(pa.array(alive)))
         context = Context(fresh=is_fresh[alive], seed=seed)
-        judged = is_fresh[alive] & _of_kinds(seen.annotations, entry.rule.applies_to)
-        answer = entry.rule.judge(seen, context)
+        judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
+        answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
-        verdicts.reject(alive, rejected, entry.rule.name, answer)
         # a rule may stand in the config twice, with other options
         add_counts(counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))})
+        if rejected.any():  # most rules reject few rows of a shard or none: copy only when they do
+            verdicts.reject(alive[rejected], rejected, entry.rule.name, answer)
+            alive, seen = alive[~rejected], seen.filter(pa.array(~rejected))
     new = verdicts.table(is_fresh)
     judged_rows = pa.table([*fresh.columns, *new.columns], schema=ANNOTATIONS)
     earlier = _supersede(earlier, judged_rows, replacing) if replacing else earlier
@@ -121,40 +122,49 @@ class _Ledger:
     """Verdict columns under construction, one entry per row."""
 
     def __init__(self, num_rows: int) -> None:
-        self.alive = np.ones(num_rows, bool)
-        self._rule = np.zeros(num_rows, object)
-        self._rule[:] = None
+        self._names: list[str] = []
+        self._rule = np.full(num_rows, -1, np.int32)
         self._measured = np.full(num_rows, np.nan, np.float32)
         self._limit = np.full(num_rows, np.nan, np.float32)
-        self._against = np.zeros(num_rows, object)
-        self._against[:] = None
+        self._against = np.full(num_rows, -1, np.int64)  # position in the pieces, one after another
+        self._pieces = [pa.array([], pa.string())]
+        self._num_terms = 0
 
     def reject(
         self,
-        rows: npt.NDArray[np.intp],
+        losers: npt.NDArray[np.intp],
         rejected: npt.NDArray[np.bool_],
         rule: str,
         answer: Verdicts,
     ) -> None:
-        losers = rows[rejected]
-        self.alive[losers] = False
-        self._rule[losers] = rule
+        """Notes rows that lost: `losers` are their places here, `rejected` those in the answer."""
+        self._rule[losers] = len(self._names)
+        self._names.append(rule)
         self._measured[losers] = _numbers(answer.measured, rejected)
         self._limit[losers] = _numbers(answer.limit, rejected)
         if answer.against is not None:
-            against = np.asarray(answer.against.to_numpy(zero_copy_only=False), object)
-            self._against[losers] = against[rejected]
+            terms = answer.against.filter(pa.array(rejected)).cast(pa.string())
+            self._pieces.append(terms)
+            self._against[losers] = self._num_terms + np.arange(len(losers))
+            self._num_terms += len(losers)
 
     def table(self, chosen: npt.NDArray[np.bool_]) -> pa.Table:
-        status = np.where(self.alive, "kept", "rejected")[chosen]
+        rule, against = self._rule[chosen], self._against[chosen]
+        terms = pa.chunked_array(self._pieces).combine_chunks()
         columns = {
-            "status": pa.array(status, pa.string()),
-            "rule": pa.array(self._rule[chosen], pa.string()),
+            "status": _words((rule >= 0).astype(np.int32), ["kept", "rejected"]),
+            "rule": _words(rule, self._names),
             "measured": pa.array(self._measured[chosen], pa.float32(), from_pandas=True),
             "limit": pa.array(self._limit[chosen], pa.float32(), from_pandas=True),
-            "against": pa.array(self._against[chosen], pa.string()),
+            "against": terms.take(pa.array(against, mask=against < 0)),
         }
-        return canonical(pa.table(columns), VERDICT)
+        return pa.table(columns, schema=VERDICT)
+
+
+def _words(codes: npt.NDArray[np.int32], names: list[str]) -> pa.Array:
+    """A dictionary column; a negative code is null."""
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 
 def _numbers(

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
@@ -30,14 +32,25 @@ def plan_overview(job: Job, listed: Listed) -> Group:
         Syntax(dataset.dump_config(job.config), "yaml", background_color="default"),
         Text(
             f"{plan.num_rows:,} images in {shards:,} shards of up to {job.config.source.shard_size}"
+            f", {_size(plan)} to read"
         ),
     ]
+    workers = job.config.runner.workers
     for reason, count in sorted(listed.ignored.items()):
         parts.append(Text(f"ignored: {count:,} x {reason}"))
     for number, names in enumerate(level_order(job.specialists)):
-        parts.append(Text(f"level {number}: {', '.join(names)}"))
+        shown = ", ".join(f"{name} x {workers.get(name, 'auto')}" for name in names)
+        parts.append(Text(f"level {number}: {shown}"))
+    parts.append(
+        Text("`auto` workers follow from what the first batches cost, and so does the time")
+    )
     parts.append(Text("nothing was written; `fld annotate` with the same arguments runs it"))
     return Group(*parts)
+
+
+def _size(plan: pa.Table) -> str:
+    total = pc.sum(plan["size_bytes"]).as_py()
+    return "an unknown size" if total is None else f"{total / 1e6:,.1f} MB"
 
 
 def checks_table(checks: Sequence[Check]) -> Table:

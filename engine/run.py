@@ -19,11 +19,12 @@ from engine import dataset
 from engine.config import Config
 from engine.crew import open_crew, scratch_folder
 from engine.errors import ConfigError, ShardError, SpecialistError, StoppedError
+from engine.events import EventLog
 from engine.judge import RuleEntry, raise_alarm
 from engine.lease import RENEW_S, Lease
 from engine.output import empty, everything_in
 from engine.protocols import Specialist
-from engine.shard import Crew, JudgePlan, ShardJob, level_order, run_shard
+from engine.shard import Crew, JudgePlan, ShardDone, ShardJob, level_order, run_shard
 from engine.sink import Target
 from engine.source.filesystem import open_location
 from engine.source.plan import make_plan
@@ -233,6 +234,7 @@ class _Drive:
         self._lease = lease
         self._observer = observer
         self._status = StatusFile(output)
+        self._events = EventLog(output)
 
     def run(self, jobs: Iterator[ShardJob]) -> None:
         """Runs all jobs to their commit.
@@ -251,6 +253,8 @@ class _Drive:
         finally:
             with contextlib.suppress(OSError):  # a full disk has been told already
                 self._status.write(self._run, state)
+                self._events.add(state)
+                self._events.flush()
             for pool in self._run.pools.values():
                 pool.close()
             self._run.pools = {}
@@ -279,14 +283,24 @@ class _Drive:
 
     async def _lane(self, jobs: Iterator[ShardJob], crew: Crew) -> None:
         for job in jobs:
-            marker = await self._shard(job, crew)
+            started = time.monotonic()
+            done = await self._shard(job, crew)
+            marker = done.marker
+            self._events.add(
+                "shard_done",
+                shard=job.shard,
+                seconds=round(time.monotonic() - started, 3),
+                images=marker["images"],
+                failures=marker["failures"],
+                isolated=done.isolated,
+            )
             self._markers.add(marker)
             self._run.totals.add(marker)
             self._run.shards_done += 1
             self._observer.shard_done(self._run, marker)
             raise_alarm(self._run.totals.rules, self._job.rules)
 
-    async def _shard(self, job: ShardJob, crew: Crew) -> dict[str, Any]:
+    async def _shard(self, job: ShardJob, crew: Crew) -> ShardDone:
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return await run_shard(job, crew, self._run.levels)
@@ -306,6 +320,7 @@ class _Drive:
             if time.monotonic() - last > RENEW_S:
                 await asyncio.to_thread(self._lease.renew)
                 await asyncio.to_thread(self._status.write, self._run, "running")
+                await asyncio.to_thread(self._events.flush_if_due)
                 last = time.monotonic()
             await asyncio.sleep(0.5)
 

@@ -1,4 +1,4 @@
-"""The main job on real photos, as a user starts it: on Ray, a real detector, read back by others.
+"""The main job on real photos, as a user starts it: on Ray, a real detector, read by others.
 
 That a specialist alone equals its library is tested in tests/specialists; here the whole way is.
 """

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,7 +92,9 @@ def options_table(registry: Registry, name: str | None) -> RenderableType:
         table.add_column(heading)
     for field in dataclasses.fields(cls):
         if field.init:
-            table.add_row(field.name, _type_name(field.type), _default(field))
+            # as Text: rich would read the brackets of a type as markup
+            row = (field.name, _type_name(field.type), _default(field))
+            table.add_row(*map(Text, row))
     return Group(Padding(Text(inspect.getdoc(cls) or ""), (0, 0, 1, 0)), table)
 
 
@@ -101,7 +103,8 @@ def _summary(cls: type[Any]) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    is_plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if is_plain else str(annotation)
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,8 @@ def summary(status: dict[str, Any], output_uri: str) -> Group:
 
 
 def next_steps(status: dict[str, Any], output_uri: str) -> Iterator[str]:
-    """What a user would do next, as command lines."""
+    """What a user would do next, as command lines in rich's markup."""
+    output_uri = escape(output_uri)
     if status["state"] == "interrupted":
         yield (
             "[bold]Not finished:[/] run the same `fld annotate` command again; it goes on where "

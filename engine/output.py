@@ -1,5 +1,6 @@
 """What a dataset's place must do beyond reading and writing: take over files, be emptied."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from engine.errors import ConfigError
 from engine.source.local import LocalFolder
 from engine.source.shapes import Location, ReadError
 
@@ -52,8 +54,11 @@ def everything_in(output: Location) -> Iterator[str]:
     root = local_path(output, "")
     if root is not None and not root.is_dir():
         return
-    for entry in output.walk():
-        yield entry.uri
+    # A prefix nothing was written below does not exist in a bucket; a wrong bucket, or a right that
+    # is missing, is told by the first write.
+    with contextlib.suppress(ConfigError):
+        for entry in output.walk():
+            yield entry.uri
 
 
 def empty(output: Location, keep: str) -> None:

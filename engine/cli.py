@@ -30,6 +30,7 @@ from filters import RULES
 from specialists import SPECIALISTS
 
 EXIT_FAILURES, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3
+_INTERRUPTED = 130  # 128 and the number of SIGINT: how typer ends at Ctrl-C
 
 app = typer.Typer(
     help="Annotate, filter and refine image labels into FLD-style datasets.",
@@ -168,8 +169,14 @@ def init(
     if path.exists():
         raise ConfigError(f"{path}: is there already; give another name")
     template = (files("configs") / "annotate.yaml").read_text(encoding="utf-8")
-    path.write_text(template, encoding="utf-8")
-    out.print(f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}")
+    try:
+        path.write_text(template, encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be written: {err.strerror}") from err
+    # a command line that can be copied is never broken in two
+    out.print(
+        f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -204,17 +211,17 @@ def main() -> None:
     """Runs the command; errors meant for users become one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        app(standalone_mode=False)
+        app(prog_name="fld")
     except StoppedError as err:
         _say("stopped", err)
         sys.exit(EXIT_STOPPED)
     except EngineError as err:
         _say("error", err)
         sys.exit(EXIT_REFUSED)
-    except typer.Exit as err:
-        sys.exit(err.exit_code)
-    except KeyboardInterrupt:
-        _say("stopped", "the same command resumes")
+    except SystemExit as err:  # typer's own: wrong usage is 2, Ctrl-C what a shell would say
+        if err.code != _INTERRUPTED:
+            raise
+        _say("stopped", "interrupted; the same command resumes")
         sys.exit(EXIT_STOPPED)
 
 

@@ -18,10 +18,14 @@ ALARM_MIN_ROWS = 1_000
 
 @dataclass(frozen=True)
 class RuleEntry:
-    """A rule as configured: its place in the order and the share of rejections that stops a run."""
+    """A rule as configured, and the share of rejections that stops a run.
+
+    `place` is its index in the config's own `rules`; null where the config does not list it.
+    """
 
     rule: Rule
     alarm_share: float = 0.95
+    place: int | None = None
 
 
 @dataclass
@@ -70,9 +74,8 @@ def judge(
         judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
         answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
-        add_counts(
-            counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))}
-        )  # a rule may stand in the list twice
+        # a rule may stand in the config twice, with other options
+        add_counts(counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))})
         if rejected.any():  # most rules reject few rows of a shard or none: copy only when they do
             verdicts.reject(alive[rejected], rejected, entry.rule.name, answer)
             alive, seen = alive[~rejected], seen.filter(pa.array(~rejected))
@@ -88,7 +91,7 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
     Raises:
         StoppedError: With the share, the likely cause and the option that lifts the alarm.
     """
-    for index, entry in enumerate(rules):
+    for entry in rules:
         count = counts.get(entry.rule.name)
         if count is None or count.judged < ALARM_MIN_ROWS:
             continue
@@ -97,8 +100,14 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
             raise StoppedError(
                 f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm "
                 f"share {entry.alarm_share:.0%}); check its limits and the specialist whose rows "
-                f"it judges, or lift the alarm with rules.{index}.alarm_share=1"
+                f"it judges, or lift the alarm with {_lifted(entry)}"
             )
+
+
+def _lifted(entry: RuleEntry) -> str:
+    if entry.place is None:
+        return f"an entry {{rule: {entry.rule.name}, alarm_share: 1}} in rules"
+    return f"rules.{entry.place}.alarm_share=1"
 
 
 def add_counts(total: RuleCounts, more: RuleCounts) -> None:

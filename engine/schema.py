@@ -180,8 +180,7 @@ def _to_array(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
         if isinstance(value, pa.ChunkedArray):
             value = value.combine_chunks()
         if isinstance(value, np.ndarray) and field.type == BOX:
-            flat = pa.array(np.ascontiguousarray(value, np.float32).reshape(-1), pa.float32())
-            return pa.FixedSizeListArray.from_arrays(flat, 4)
+            return _boxes_of(value)
         if isinstance(value, pa.Array):
             return (
                 encode_words(value)
@@ -199,6 +198,13 @@ def _to_array(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
         ValueError,
     ) as err:
         raise TableError(f"column {field.name!r}: {err}; wanted {field.type}") from err
+
+
+def _boxes_of(boxes: npt.NDArray[Any]) -> pa.Array:
+    if boxes.size and boxes.shape[1:] != (4,):
+        raise ValueError(f"shape {boxes.shape}, a box has four numbers")
+    flat = pa.array(np.ascontiguousarray(boxes, np.float32).reshape(-1), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, 4)
 
 
 def _repeated(field: pa.Field, value: Any, num_rows: int) -> pa.Array:

@@ -62,9 +62,8 @@ def predicted(data):
     return found
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # it leaves tars open
+# webdataset leaves its tars open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_every_shard(annotated, data):
     seen = {}
     for tar in sorted(annotated.glob("round-0/*.tar")):

@@ -163,9 +163,10 @@ class Markers:
             return {}
         try:
             table = pq.read_table(pa.BufferReader(raw))
-        except pa.ArrowInvalid:
+            columns = table["shard"].to_pylist(), table["marker"].to_pylist()
+        except (pa.ArrowInvalid, KeyError):
             return {}  # only a cache: the markers themselves are the truth
-        return dict(zip(table["shard"].to_pylist(), table["marker"].to_pylist(), strict=True))
+        return dict(zip(*columns, strict=True))
 
     def _read(self, shard: int) -> dict[str, Any]:
         name = f"{self._version}/{DONE}/{shard:06d}.json"

@@ -184,7 +184,10 @@ def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) -> pa.Table:
-    """Earlier kept rows, superseded where a kept row of a replacing source names them a parent."""
+    """Earlier kept rows, superseded where a kept row of a replacing source names them a parent.
+
+    What a person said, only a person's row supersedes.
+    """
     wins = pc.and_(
         pc.equal(fresh["status"].cast(pa.string()), "kept"),
         pc.is_in(fresh["source"].cast(pa.string()), pa.array(sorted(replacing), pa.string())),
@@ -193,7 +196,10 @@ def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) ->
     parents = winners["parents"].combine_chunks()
     ids = pc.take(winners["annotation_id"], pc.list_parent_indices(parents))
     found = pc.index_in(earlier["annotation_id"], pc.list_flatten(parents))
-    hit = pc.and_(pc.is_valid(found), pc.equal(earlier["status"].cast(pa.string()), "kept"))
+    by_person = pc.take(pc.take(winners["human"], pc.list_parent_indices(parents)), found)
+    may = pc.or_(pc.invert(earlier["human"]), by_person)
+    kept = pc.equal(earlier["status"].cast(pa.string()), "kept")
+    hit = pc.and_(pc.and_(pc.is_valid(found), kept), pc.fill_null(may, False))
     by = pc.take(ids, found)
     names = pc.take(
         pc.take(winners["source"].cast(pa.string()), pc.list_parent_indices(parents)), found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoppedError
 from engine.output import read_if_there
 from engine.source.shapes import Location
 
@@ -41,14 +41,27 @@ class Lease:
                 f"{output.uri}: process {held.get('pid')} on {held.get('host')} is writing there; "
                 f"wait for it, or delete {LEASE} if that process is gone"
             )
-        lease.renew()
+        lease._write()
         seen = holder(output)
         if seen is None or seen["owner"] != lease.owner["owner"]:
             raise ConfigError(f"{output.uri}: another run took the lease at the same moment")
         return lease
 
     def renew(self) -> None:
-        """Says that this driver is alive."""
+        """Says that this driver is alive.
+
+        Raises:
+            StoppedError: It was silent for so long (a machine that slept) that another took over.
+        """
+        held = holder(self.output)
+        if held is not None and held["owner"] != self.owner["owner"]:
+            raise StoppedError(
+                f"{self.output.uri}: this run was silent for too long and process "
+                f"{held.get('pid')} on {held.get('host')} took it over; let that one finish"
+            )
+        self._write()
+
+    def _write(self) -> None:
         self.output.write(LEASE, json.dumps({**self.owner, "renewed": time.time()}).encode())
 
     def __enter__(self) -> "Lease":
@@ -58,18 +71,22 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Gives the output free."""
-        self.output.delete(LEASE)
+        """Gives the output free, unless another holds it by now."""
+        held = holder(self.output)
+        if held is None or held["owner"] == self.owner["owner"]:
+            self.output.delete(LEASE)
 
 
 def holder(output: Location) -> dict[str, Any] | None:
     """The living driver that holds the output, or None."""
     raw = read_if_there(output, LEASE)
     try:
-        held = dict(json.loads(raw.to_pybytes())) if raw is not None else None
+        held = json.loads(raw.to_pybytes()) if raw is not None else None
     except ValueError:
         return None  # half-written by a driver that died: nobody holds it
-    return None if held is None or _is_dead(held) else held
+    if not isinstance(held, dict) or "owner" not in held:
+        return None
+    return None if _is_dead(held) else held
 
 
 def _owner() -> dict[str, Any]:

@@ -54,9 +54,10 @@ def identify(
 def _ordinals(
     keys: list[str], prompts: list[str | None], source_ids: list[str | None]
 ) -> list[int | str]:
-    groups = pd.DataFrame({"key": keys, "prompt": prompts})
-    counted = groups.groupby(["key", "prompt"], sort=False, dropna=False).cumcount().tolist()
-    return [n if own is None else own for n, own in zip(counted, source_ids, strict=True)]
+    groups = pd.DataFrame({"key": keys, "prompt": prompts, "own": source_ids})
+    counted = groups.groupby([*groups.columns], sort=False, dropna=False).cumcount().tolist()
+    # a source may give one id to several rows, and the id "0" is not the row of number 0
+    return [n if own is None else f"{own}/{n}" for n, own in zip(counted, source_ids, strict=True)]
 
 
 def _references(rows: pa.Table, keys: list[str], ids: list[str]) -> dict[str, pa.Array]:

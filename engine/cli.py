@@ -5,10 +5,12 @@ finished, with failures; 2 could not start; 3 stopped, the same command resumes.
 """
 
 import logging
+import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Never
 
 import typer
 from rich.console import Console
@@ -203,19 +205,27 @@ def _current(output: Location) -> str:
 def main() -> None:
     """Runs the command; errors meant for users become one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_signalled)
     try:
-        app(standalone_mode=False)
+        app()  # ends in SystemExit: 0, a command's own code, or 2 for a wrong command line
     except StoppedError as err:
         _say("stopped", err)
         sys.exit(EXIT_STOPPED)
     except EngineError as err:
         _say("error", err)
         sys.exit(EXIT_REFUSED)
-    except typer.Exit as err:
-        sys.exit(err.exit_code)
-    except KeyboardInterrupt:
+    except _SignalledError:
         _say("stopped", "the same command resumes")
         sys.exit(EXIT_STOPPED)
+
+
+class _SignalledError(BaseException):
+    """Ctrl-C or SIGTERM; typer would turn a KeyboardInterrupt into an exit code of its own."""
+
+
+def _raise_signalled(_number: int, _frame: FrameType | None) -> Never:
+    raise _SignalledError
 
 
 def _say(word: str, message: object) -> None:

@@ -5,10 +5,12 @@ finished, with failures; 2 could not start; 3 stopped, the same command resumes.
 """
 
 import logging
+import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Never
 
 import typer
 from rich.console import Console
@@ -30,7 +32,6 @@ from filters import RULES
 from specialists import SPECIALISTS
 
 EXIT_FAILURES, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3
-_INTERRUPTED = 130  # 128 and the number of SIGINT: how typer ends at Ctrl-C
 
 app = typer.Typer(
     help="Annotate, filter and refine image labels into FLD-style datasets.",
@@ -210,19 +211,29 @@ def _current(output: Location) -> str:
 def main() -> None:
     """Runs the command; errors meant for users become one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_signalled)
     try:
-        app(prog_name="fld")
+        app(
+            prog_name="fld"
+        )  # ends in SystemExit: 0, a command's own code, or 2 for a wrong command line
     except StoppedError as err:
         _say("stopped", err)
         sys.exit(EXIT_STOPPED)
     except EngineError as err:
         _say("error", err)
         sys.exit(EXIT_REFUSED)
-    except SystemExit as err:  # typer's own: wrong usage is 2, Ctrl-C what a shell would say
-        if err.code != _INTERRUPTED:
-            raise
-        _say("stopped", "interrupted; the same command resumes")
+    except _SignalledError:
+        _say("stopped", "the same command resumes")
         sys.exit(EXIT_STOPPED)
+
+
+class _SignalledError(BaseException):
+    """Ctrl-C or SIGTERM; typer would turn a KeyboardInterrupt into an exit code of its own."""
+
+
+def _raise_signalled(_number: int, _frame: FrameType | None) -> Never:
+    raise _SignalledError
 
 
 def _say(word: str, message: object) -> None:

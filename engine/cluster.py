@@ -9,6 +9,7 @@ import functools
 import logging
 import math
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ def disconnect() -> None:
 @ray.remote(max_restarts=0)
 class _Actor:
     def __init__(self, spec: SpecialistSpec) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
         self._host = Host(spec)
 
     def load(self) -> None:
@@ -128,6 +130,7 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
 
     Raises:
         SpecialistError: The model could not be loaded, or no node had room, within the time.
+        WorkerDiedError: The process ended.
     """
     wants = spec.specialist.resources
     cpus = budget.take(spec.threads)
@@ -149,9 +152,8 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
     except ray.exceptions.RayTaskError as err:
         raise _unwrapped(err) from err
     except ray.exceptions.RayActorError as err:
-        raise SpecialistError(
-            f"specialist {spec.name!r}: its process ended while loading: {_first_line(err)}"
-        ) from err
+        budget.give_back(cpus)
+        raise WorkerDiedError("worker_died", _first_line(err)) from err
     return RayWorker(actor, budget, cpus)
 
 

@@ -115,7 +115,10 @@ class Markers:
         self._found: dict[int, str] = {}
 
     def load(self) -> set[int]:
-        """The complete shards. The listing decides; the rolled-up table only saves reads."""
+        """The complete shards. The listing decides; the rolled-up table only saves reads.
+
+        Writes nothing: who only looks must not race a driver that takes shards back.
+        """
         names = self._output.names(f"{self._version}/{DONE}")
         present = {int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit()}
         known = self._rolled_up()
@@ -126,8 +129,6 @@ class Markers:
         ) as pool:  # object stores answer slowly, but many at once
             for marker in pool.map(self._read, unread):
                 self.add(marker)
-        if unread:
-            self.save()
         return present
 
     def add(self, marker: dict[str, Any]) -> None:

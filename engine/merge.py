@@ -34,6 +34,9 @@ def identify(
 
     Returns:
         Claims in the given order; no rows, no rows.
+
+    Raises:
+        TableError: Two rows would have the same id.
     """
     num_rows = rows.num_rows
     keys = rows["image_key"].to_pylist()
@@ -42,6 +45,11 @@ def identify(
     ids = annotation_ids(
         keys, [source] * num_rows, [revision] * num_rows, prompts, [round_] * num_rows, ordinals
     )
+    if len(set(ids)) < num_rows:
+        raise TableError(
+            "returned two rows with one image_key, prompt and source_id; give each its own "
+            "source_id, or none"
+        )
     columns = {name: rows[name] for name in CLAIM.names}
     fixed = {"source": source, "model": model, "revision": revision, "round": round_}
     for name, value in fixed.items():
@@ -91,7 +99,8 @@ def check_rows(rows: pa.Table, image_keys: Sequence[str]) -> pa.Table:
 
     Raises:
         TableError: A column is missing or of a wrong type, an image was not among those given, a
-            kind has no such role, a row has no text (proposals aside), or a score is not a number.
+            kind has no such role, a row has no text (proposals aside), a score is not a number,
+            or a polygon is not rings of corners.
     """
     if not isinstance(rows, pa.Table):
         raise TableError(
@@ -113,7 +122,16 @@ def check_rows(rows: pa.Table, image_keys: Sequence[str]) -> pa.Table:
             raise TableError(
                 f"returned a {name} that is not a finite number; return null for no score"
             )
+    _check_polygons(rows["polygon"])
     return rows
+
+
+def _check_polygons(polygons: pa.ChunkedArray) -> None:
+    rings = pc.list_flatten(polygons)
+    if pc.any(pc.equal(pc.bit_wise_and(pc.list_value_length(rings), 1), 1)).as_py():
+        raise TableError("returned a polygon with half a corner; rings are x0, y0, x1, y1, ...")
+    if pc.any(pc.invert(pc.is_finite(pc.list_flatten(rings)))).as_py():
+        raise TableError("returned a polygon with a coordinate that is not a finite number")
 
 
 def _check_roles(rows: pa.Table) -> None:

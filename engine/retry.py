@@ -30,7 +30,7 @@ def read_again(
     output, folder = target.output, target.version
     old_images = read_parquet(output, f"{folder}/{files.images}")
     failed = np.flatnonzero(_failed(old_images))
-    fresh = read_shard(source, _of_any_size(plan.take(pa.array(failed))), None, limits)
+    fresh = read_shard(source, as_they_are(plan.take(pa.array(failed))), None, limits)
     images = _mark_duplicates(_splice(old_images, fresh.images, failed), failed.tolist())
     data: list[Any] = [None] * images.num_rows
     keys = images["image_key"].to_pylist()
@@ -47,15 +47,15 @@ def read_again(
     return images, data, failed.tolist(), carried
 
 
+def as_they_are(plan: pa.Table) -> pa.Table:
+    """The rows of a plan without sizes, so that a file that was mended since is not `changed`."""
+    place = plan.schema.get_field_index("size_bytes")
+    return plan.set_column(place, plan.schema.field(place), pa.nulls(plan.num_rows, pa.int64()))
+
+
 def _failed(images: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
     lengths = pc.list_value_length(images["failures"]).fill_null(0)
     return np.asarray(pc.greater(lengths, 0).to_numpy(zero_copy_only=False), bool)
-
-
-def _of_any_size(plan: pa.Table) -> pa.Table:
-    """Planned rows that a file of another size than planned does not contradict."""
-    index = plan.schema.get_field_index("size_bytes")
-    return plan.set_column(index, plan.schema.field(index), pa.nulls(plan.num_rows, pa.int64()))
 
 
 def _splice(old: pa.Table, fresh: pa.Table, positions: np.ndarray[Any, Any]) -> pa.Table:

@@ -18,14 +18,15 @@ import pyarrow as pa
 from engine import dataset
 from engine.config import Config
 from engine.crew import open_crew, scratch_folder
-from engine.errors import ConfigError, ShardError, SpecialistError, StoppedError
+from engine.errors import ConfigError, EngineError, ShardError, SpecialistError, StoppedError
 from engine.events import EventLog
 from engine.judge import RuleEntry, raise_alarm
 from engine.lease import RENEW_S, Lease
-from engine.output import empty, everything_in
+from engine.output import empty, everything_in, final_name, remove_leftovers
 from engine.protocols import Specialist
+from engine.retry import as_they_are
 from engine.shard import Crew, JudgePlan, ShardDone, ShardJob, level_order, run_shard
-from engine.sink import Target
+from engine.sink import DONE, Target
 from engine.source.filesystem import open_location
 from engine.source.plan import make_plan
 from engine.source.shapes import Location
@@ -36,6 +37,8 @@ from engine.worker import SpecialistSpec
 _log = logging.getLogger(__name__)
 
 VERSION = "round-0"
+# What a run that died before dataset.json was written may have left.
+_OURS = ("_run", dataset.PLAN, dataset.CONFIG, dataset.DATASET)
 _MAX_TRIES = 3  # of a shard whose objects were lost with a node
 
 
@@ -101,16 +104,19 @@ def annotate(
     else:
         dataset.check_same_run(output, dataset.read_dataset(output), identity)
     with Lease.take(output) as lease:
+        remove_leftovers(output)
         if fresh is not None:
+            if not overwrite and output.exists(dataset.DATASET):
+                raise ConfigError(f"{output.uri}: another run has just made a dataset there")
             _start_dataset(output, job.config, identity, fresh)
         plan, modified = dataset.read_plan(output)
         run = Run(job.config, plan, dataset.count_shards(plan), levels)
         run.ignored = fresh.ignored if fresh is not None else {}
         markers = dataset.Markers(output, VERSION)
-        todo = _todo(run, markers, retry_failed=retry_failed)
+        todo, again = _todo(run, markers, retry_failed=retry_failed)
         observer.planned(run)
-        if todo:
-            jobs = _jobs(plan, modified, todo, retry=retry_failed)
+        if todo or again:
+            jobs = _jobs(plan, modified, todo, again, retry=retry_failed)
             _Drive(job, run, specs, output, markers, lease, observer).run(jobs)
         markers.save()
         return run
@@ -173,7 +179,7 @@ def _refuse_foreign(output: Location) -> None:
     if output.exists(dataset.DATASET):
         return
     for path in everything_in(output):
-        if path.split("/")[0] not in ("_run", dataset.PLAN, dataset.CONFIG):
+        if final_name(path.split("/")[0]) not in _OURS:
             raise ConfigError(
                 f"output.uri {output.uri}: holds {path!r} and no dataset.json; choose an empty or "
                 "new folder"
@@ -183,34 +189,41 @@ def _refuse_foreign(output: Location) -> None:
 def _start_dataset(
     output: Location, config: Config, identity: dict[str, Any], listed: Listed
 ) -> None:
-    empty(output, keep="_run")
+    empty(output, keep="_run", markers=DONE, proof=dataset.DATASET)
     output.delete(dataset.MARKERS)
     dataset.create_dataset(output, config, identity, listed.plan, listed.modified)
 
 
-def _todo(run: Run, markers: dataset.Markers, *, retry_failed: bool) -> list[int]:
+def _todo(run: Run, markers: dataset.Markers, *, retry_failed: bool) -> tuple[list[int], list[int]]:
+    """The shards without a marker, and those to take again for their failed images."""
     done = markers.load()
     todo = [shard for shard in range(run.num_shards) if shard not in done]
-    if retry_failed:
-        todo = [m["shard"] for m in markers.each() if m["failures"]]
-        markers.forget(todo)
+    again = [m["shard"] for m in markers.each() if m["failures"]] if retry_failed else []
+    markers.forget(again)
     for marker in markers.each():
         run.totals.add(marker)
         run.shards_done += 1
     run.resumed_images = run.totals.num_images
     run.resumed_ok = run.totals.images.get("ok", 0)
-    return todo
+    return todo, again
 
 
 def _jobs(
-    plan: pa.Table, modified: pa.Array | None, todo: list[int], *, retry: bool
+    plan: pa.Table, modified: pa.Array | None, todo: list[int], again: list[int], *, retry: bool
 ) -> Iterator[ShardJob]:
+    if retry:
+        # A retry that was cut off between two files of a shard leaves it without a marker: it is
+        # made anew with the files as they are, so that what was mended for the retry counts.
+        plan, modified = as_they_are(plan), None
     shards = plan["shard"].to_numpy()
-    starts = np.searchsorted(shards, todo, "left")
-    ends = np.searchsorted(shards, todo, "right")
-    for shard, start, end in zip(todo, starts.tolist(), ends.tolist(), strict=True):
+    numbers = sorted([*todo, *again])
+    starts = np.searchsorted(shards, numbers, "left")
+    ends = np.searchsorted(shards, numbers, "right")
+    taken_again = set(again)
+    for shard, start, end in zip(numbers, starts.tolist(), ends.tolist(), strict=True):
         times = modified.slice(start, end - start) if modified is not None else None
-        yield ShardJob(shard, plan.slice(start, end - start).combine_chunks(), times, retry)
+        rows = plan.slice(start, end - start).combine_chunks()
+        yield ShardJob(shard, rows, times, shard in taken_again)
 
 
 class _Drive:
@@ -246,12 +259,13 @@ class _Drive:
         try:
             asyncio.run(self._main(jobs))
             state = "finished"
-        except (KeyboardInterrupt, asyncio.CancelledError) as err:
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as err:
+            # SystemExit: Ray answers a SIGTERM with it while it starts
             raise StoppedError("stopped by a signal; the same command resumes") from err
         except OSError as err:
             raise self._disk_error(err) from err
         finally:
-            with contextlib.suppress(OSError):  # a full disk has been told already
+            with contextlib.suppress(OSError, EngineError):  # a full disk has been told already
                 self._status.write(self._run, state)
                 self._events.add(state)
                 self._events.flush()
@@ -260,12 +274,13 @@ class _Drive:
             self._run.pools = {}
 
     async def _main(self, jobs: Iterator[ShardJob]) -> None:
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        main = asyncio.current_task()
         assert main is not None
-        loop.set_default_executor(ThreadPoolExecutor(max_workers=32))
-        loop.add_signal_handler(signal.SIGTERM, main.cancel)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=32))
         runner = self._job.config.runner
+        _cancel_on_signals(main)
         async with open_crew(self._specs, self._stage_spec(), runner) as crew:
+            _cancel_on_signals(main)  # again: Ray sets a handler of its own as it starts
             self._run.pools = crew.pools
             self._run.started_at = time.monotonic()
             self._observer.started(self._run)
@@ -347,6 +362,12 @@ class _Drive:
                 f"{self._output.uri}: no space left; free some and run the same command again"
             )
         return err
+
+
+def _cancel_on_signals(task: "asyncio.Task[Any]") -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
 
 
 async def _first_error(lanes: list[Any], helpers: list[Any]) -> None:

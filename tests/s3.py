@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from urllib.request import urlopen
 
 from pyarrow import fs
 
+# The package puts its program beside the interpreter, which need not be on the PATH.
+SERVER = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 ACCESS_KEY, SECRET_KEY = "tester", "tester-secret-8f3a"
 _START_TIMEOUT_S = 90  # ten seconds on an idle machine
 _GRPC_OFFSET = 10_000  # the server derives its second port of each service like that
@@ -56,7 +60,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     identity = {"name": "tester", "credentials": credentials, "actions": actions}
     identities.write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
-    command = ["weed", "server", "-ip=127.0.0.1", f"-dir={folder / 'data'}", "-s3"]
+    command = [SERVER or "weed", "server", "-ip=127.0.0.1", f"-dir={folder / 'data'}", "-s3"]
     command += [f"-s3.port={s3}", f"-s3.config={identities}", f"-master.port={master}"]
     command += [f"-volume.port={volume}", f"-filer.port={filer}"]
     # A bucket takes several volumes; they are small and start empty.

@@ -3,6 +3,8 @@
 Whole runs through the command line are tested in test_golden (serial) and test_main_job (Ray).
 """
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +29,10 @@ def fld(monkeypatch, capsys):
         said = capsys.readouterr()
         return ended.value.code or 0, said.out, said.err
 
-    return run
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -231,9 +236,10 @@ def test_annotate_refuses_a_folder_with_other_things_in_it(fld, config, tmp_path
     assert LocalFolder("", str(tmp_path / "out")).names() == ["thesis.tex"]
 
 
-def test_an_interrupt_is_exit_code_3(fld, config, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_exit_code_3(fld, config, monkeypatch, number):
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(cli, "list_source", interrupted)
     code, _, err = fld("plan", config)

@@ -94,7 +94,7 @@ def test_a_driver_that_slept_through_its_lease_stops(output):
     lease = Lease.take(output)
     lease.renew()
     lease_of(output)
-    with pytest.raises(StoppedError, match="process 7 on elsewhere took it over"):
+    with pytest.raises(StoppedError, match="another run has taken over; this one stops"):
         lease.renew()
     lease.release()
     assert holder(output)["owner"] == "elsewhere-7"

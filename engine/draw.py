@@ -150,7 +150,7 @@ def _label(row: Row, quiet: str | None) -> str:
     if row["ignore"]:
         parts.append("(ignore)")
     if row["status"] != "kept":
-        parts.append(f"✕ {row['rule'] or row['status']}")
+        parts.append(f"\u2715 {row['rule'] or row['status']}")
     return "  ".join(parts)
 
 

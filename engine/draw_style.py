@@ -59,4 +59,4 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 def shorten(text: str, max_characters: int) -> str:
     """The text on one line, cut with an ellipsis where it is longer."""
     line = " ".join(text.split())
-    return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"
+    return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "\u2026"

@@ -11,6 +11,12 @@ from tests.s3 import ACCESS_KEY, SECRET_KEY, SERVER, S3Server, s3_server
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files anew (make golden)"
+    )
+
+
 def shared_data() -> Path:
     """The folder of real data: FLD_TEST_DATA, or `../shared/data` beside the project."""
     return Path(os.environ.get("FLD_TEST_DATA", _ROOT.parent / "shared" / "data"))

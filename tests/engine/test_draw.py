@@ -189,7 +189,7 @@ def test_colours_of_more_words_than_colours_repeat():
 
 def test_shorten_cuts_to_one_line():
     assert shorten("a\n b", 10) == "a b"
-    assert shorten("abcdef", 4) == "abc…"
+    assert shorten("abcdef", 4) == "abc\u2026"
 
 
 def test_contact_sheet_without_pictures_is_a_page():

@@ -173,8 +173,8 @@ def test_duplicate_region_allows_an_overlap_of_just_the_limit():
     ("columns", "rejected"),
     [
         pytest.param({"text": ["Dog", "dog"]}, True, id="case-is-ignored"),
-        pytest.param({"text": ["STRASSE", "Straße"]}, True, id="case-beyond-ascii"),
-        pytest.param({"text": ["Öl", "OL"]}, False, id="an-accent-is-no-case"),
+        pytest.param({"text": ["STRASSE", "Stra\u00dfe"]}, True, id="case-beyond-ascii"),
+        pytest.param({"text": ["\u00d6l", "OL"]}, False, id="an-accent-is-no-case"),
         pytest.param({"text": [None, None]}, True, id="proposals-without-text"),
         pytest.param({"role": "ocr", "text": ["STOP", "Stop"]}, True, id="transcripts"),
         pytest.param({"text": ["dog", "cat"]}, False, id="other-text"),

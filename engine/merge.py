@@ -3,10 +3,10 @@
 Nothing is suppressed here: a row that leaves a specialist is a row of the table.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,9 +50,13 @@ def identify(
 def _ordinals(
     keys: list[str], prompts: list[str | None], source_ids: list[str | None]
 ) -> list[int | str]:
-    groups = pd.DataFrame({"key": keys, "prompt": prompts})
-    counted = groups.groupby(["key", "prompt"], sort=False, dropna=False).cumcount().tolist()
-    return [n if own is None else own for n, own in zip(counted, source_ids, strict=True)]
+    """The source's own id, or the number of the row among those of its image and prompt."""
+    seen: Counter[tuple[str, str | None]] = Counter()
+    ordinals: list[int | str] = []
+    for group, own in zip(zip(keys, prompts, strict=True), source_ids, strict=True):
+        ordinals.append(seen[group] if own is None else own)
+        seen[group] += 1
+    return ordinals
 
 
 def _references(rows: pa.Table, keys: list[str], ids: list[str]) -> dict[str, pa.Array]:

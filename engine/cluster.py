@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.exceptions
 
@@ -25,6 +26,11 @@ _log = logging.getLogger(__name__)
 
 # After this many answered batches of every specialist its cost is known well enough to size pools.
 _BATCHES_TO_MEASURE = 2
+
+# Ray ends an idle process after a second where there are more processes than cores, as there are
+# when specialists take all cores. Every stage would then start a process and import everything again,
+# 1.2 s of CPU. They are kept instead; there are never more than `shards_in_flight` of them.
+_KEEP_IDLE = {"idle_worker_killing_time_threshold_ms": 600_000}
 
 # Objects of a lost node are gone with it; the shard they belong to is made again.
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
@@ -44,6 +50,7 @@ def connect(address: str | None) -> float:
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            _system_config=None if address else _KEEP_IDLE,
         )
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise ConfigError(
@@ -170,8 +177,10 @@ class RayCrew:
                 quiet_limit=spec.specialist.quiet_limit,
             )
         sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
+        ready = [_get_ready.remote(self._spec) for _ in range(self._runner.shards_in_flight)]
         await asyncio.gather(
-            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items())
+            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items()),
+            *(_stage(reference) for reference in ready),
         )
 
     async def grow(self) -> None:
@@ -249,6 +258,13 @@ def _first_line(err: Exception) -> str:
 
 
 # Stages are I/O with little work of its own: they must never wait for a core that a specialist holds.
+@ray.remote(num_cpus=0, max_retries=3)
+def _get_ready(spec: StageSpec) -> None:
+    """Imports what the stages need while models load, in as many processes as shards in flight."""
+    stages_of(spec)
+    pa.array([0])  # the first array makes pyarrow import pandas
+
+
 @ray.remote(num_cpus=0, max_retries=3)
 def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
     found = stages_of(spec).read(job)

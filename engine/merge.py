@@ -3,10 +3,10 @@
 Nothing is suppressed here: a row that leaves a specialist is a row of the table.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -62,10 +62,17 @@ def identify(
 def _ordinals(
     keys: list[str], prompts: list[str | None], source_ids: list[str | None]
 ) -> list[int | str]:
-    groups = pd.DataFrame({"key": keys, "prompt": prompts, "own": source_ids})
-    counted = groups.groupby([*groups.columns], sort=False, dropna=False).cumcount().tolist()
-    # a source may give one id to several rows, and the id "0" is not the row of number 0
-    return [n if own is None else f"{own}/{n}" for n, own in zip(counted, source_ids, strict=True)]
+    """The number of each row among those of its image, prompt and own id.
+
+    A source may give one id to several rows, and the id "0" is not the row of number 0.
+    """
+    seen: Counter[tuple[str, str | None, str | None]] = Counter()
+    ordinals: list[int | str] = []
+    for group in zip(keys, prompts, source_ids, strict=True):
+        own = group[2]
+        ordinals.append(seen[group] if own is None else f"{own}/{seen[group]}")
+        seen[group] += 1
+    return ordinals
 
 
 def _references(rows: pa.Table, keys: list[str], ids: list[str]) -> dict[str, pa.Array]:

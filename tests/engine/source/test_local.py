@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -133,12 +134,32 @@ def test_read_tells_missing_special_and_large_files(place, tmp_path):
     assert place.read_head("large", 2) == b"12"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_read_and_walk_tell_missing_rights(place, tmp_path):
-    (tmp_path / "secret.jpg").write_bytes(b"x")
-    (tmp_path / "secret.jpg").chmod(0)
+@pytest.fixture
+def nobody():
+    """Rights do not bind root, so as root the test is somebody without any."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def secret():
+    """A folder all may enter, unlike those of tmp_path, with a file that nobody may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "secret.jpg").write_bytes(b"x")
+        (Path(folder) / "secret.jpg").chmod(0)
+        yield open_location(folder)
+
+
+@pytest.mark.usefixtures("secret", "nobody")
+def test_read_and_walk_tell_missing_rights(secret):
+    assert [entry.uri for entry in secret.walk()] == ["secret.jpg"]
     with pytest.raises(ReadError, match="Permission") as caught:
-        place.read("secret.jpg")
+        secret.read("secret.jpg")
     assert caught.value.cause == "permission_denied"
 
 

@@ -8,8 +8,9 @@ import psutil
 import pyarrow.compute as pc
 
 from engine.errors import EngineError
+from engine.job import Job
 from engine.output import local_path
-from engine.run import Job, open_output
+from engine.run import open_output
 from engine.stages import source_of
 
 _CHECK_FILE = "_run/check"

@@ -20,10 +20,11 @@ from engine import dataset
 from engine.checks import run_checks
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
+from engine.job import Job
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
-from engine.run import Job, list_source
 from engine.run import annotate as run_annotate
+from engine.run import list_source
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.status import read_status

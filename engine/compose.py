@@ -6,9 +6,9 @@ from typing import Any
 
 from engine.config import Config, RunnerConfig, build, nearest
 from engine.errors import ConfigError
+from engine.job import Job
 from engine.judge import RuleEntry
 from engine.protocols import Rule, Specialist
-from engine.run import Job
 from filters import RULES
 from specialists import SPECIALISTS
 

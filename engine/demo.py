@@ -19,10 +19,11 @@ from engine.compose import compose
 from engine.config import parse_config
 from engine.errors import SpecialistError
 from engine.evaluate import Score, score_regions
+from engine.job import VERSION, Job
 from engine.pictures import draw_one, draw_sheet
 from engine.progress import LogObserver, TerminalObserver
 from engine.reading import read_tables
-from engine.run import VERSION, Job, annotate, prepare
+from engine.run import annotate, prepare
 from engine.source.filesystem import open_location
 from engine.source.names import image_keys
 from engine.synthetic import scene

@@ -15,9 +15,10 @@ from rich.text import Text
 
 from engine import dataset
 from engine.checks import Check
+from engine.job import Job
 from engine.reading import read_failures
 from engine.registry import Registry
-from engine.run import Job, Listed
+from engine.run import Listed
 from engine.shard import level_order
 from engine.source.shapes import Location
 

@@ -11,7 +11,8 @@ import pytest
 
 from engine.compose import compose
 from engine.config import parse_config
-from engine.run import Observer, annotate
+from engine.job import Observer
+from engine.run import annotate
 from tests import tiny
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"

@@ -10,10 +10,11 @@ from engine.checks import Check, run_checks
 from engine.compose import compose
 from engine.config import parse_config
 from engine.errors import ConfigError
+from engine.job import Job
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.protocols import Need
 from engine.registry import Registry
-from engine.run import Job, list_source
+from engine.run import list_source
 from specialists import SPECIALISTS
 from tests import tiny
 from tests.shards import FAILED, VERSION, commit, dataset, images

@@ -6,10 +6,11 @@ import pytest
 
 from engine.compose import compose
 from engine.config import parse_config
+from engine.job import VERSION, Observer
 from engine.judge import judge
 from engine.merge import merge
 from engine.reading import read_tables
-from engine.run import VERSION, Observer, annotate
+from engine.run import annotate
 from engine.schema import ANNOTATIONS, CLAIM, canonical
 from engine.shard import level_order
 from engine.source.filesystem import open_location

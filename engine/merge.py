@@ -34,9 +34,6 @@ def identify(
 
     Returns:
         Claims in the given order; no rows, no rows.
-
-    Raises:
-        TableError: Two rows would have the same id.
     """
     num_rows = rows.num_rows
     keys = rows["image_key"].to_pylist()
@@ -45,11 +42,6 @@ def identify(
     ids = annotation_ids(
         keys, [source] * num_rows, [revision] * num_rows, prompts, [round_] * num_rows, ordinals
     )
-    if len(set(ids)) < num_rows:
-        raise TableError(
-            "returned two rows with one image_key, prompt and source_id; give each its own "
-            "source_id, or none"
-        )
     columns = {name: rows[name] for name in CLAIM.names}
     fixed = {"source": source, "model": model, "revision": revision, "round": round_}
     for name, value in fixed.items():

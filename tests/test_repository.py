@@ -16,7 +16,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "configs").glob("*.yaml")])
 BINARY = {".pt", ".onnx", ".safetensors", ".png", ".jpg", ".bin"}
 # Folders that only a machine has, and the one example of how they are taken out of messages.
 MACHINE_PATH = re.compile(
-    rf"(?<![\w.$}}])/({'|'.join(['work', 'root', 'tmp', 'home', 'Users'])})/\w+"
+    rf"(?<![\w.$}}/])/({'|'.join(['work', 'root', 'tmp', 'home', 'Users'])})/\w+"
 )
 EXAMPLES = {"/home/ann"}
 

@@ -1,6 +1,6 @@
 """The `fld` command: help, listings, and one plain line for every mistake a user can make.
 
-Whole runs through the command line are tested in test_golden (serial) and test_main_job (Ray).
+Runs with real models through the command line are tested in test_main_job.
 """
 
 import os
@@ -14,6 +14,7 @@ import yaml
 
 from engine import cli
 from engine.source.local import LocalFolder
+from tests import tiny
 
 COMMANDS = ["annotate", "plan", "checks", "status", "failures", "inspect", "specialists", "rules"]
 
@@ -245,3 +246,30 @@ def test_an_interrupt_is_exit_code_3(fld, config, monkeypatch, number):
     code, _, err = fld("plan", config)
     assert code == 3
     assert "the same command resumes" in one_line(err)
+
+
+def test_a_run_with_a_broken_photo_from_start_to_mended(fld, tmp_path):
+    """One story, because a run costs seconds: exit codes, what each command then shows."""
+    photos = tiny.write_photos(tmp_path / "photos")
+    out = tmp_path / "out"
+    places = [f"source.uri={photos}", f"output.uri={out}"]
+    run = ["annotate", *places, "specialists=[{kind: null}]", "runner.kind=serial"]
+    code, said, _ = fld(*run)
+    assert code == 1
+    assert "finished: 1 of 1 shards; 5 images planned: 3 ok, 1 failed, 1 duplicate" in said
+    code, said, _ = fld("failures", out)
+    assert code == 0
+    assert "d.jpg" in said
+    assert "text_file" in said
+    code, said, _ = fld("status", out)
+    assert (code, "finished: 1 of 1 shards" in said) == (0, True)
+    code, said, _ = fld("inspect", out, "a.png", "--draw", tmp_path / "a.png")
+    assert (code, (tmp_path / "a.png").is_file()) == (0, True)
+    code, _, err = fld(*run, "seed=1")
+    assert code == 2
+    assert "made by another run; differences: seed: 0 -> 1." in one_line(err)
+    (photos / "d.jpg").write_bytes(tiny.GIF + b"\0")
+    assert fld(*run)[0] == 1
+    code, said, _ = fld(*run, "--retry-failed")
+    assert code == 0
+    assert "4 ok, 0 failed, 1 duplicate" in said

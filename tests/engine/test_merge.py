@@ -168,6 +168,12 @@ def test_merge_sorts_by_image_and_keeps_the_order_of_sources_and_rows():
     assert all(column.num_chunks == 1 for column in found.columns)
 
 
+def test_merge_keeps_the_order_of_many_rows():
+    table = rows(image_key=["a", "b"] * 500, text=[str(n) for n in range(1000)])
+    found = merge([table], ["b", "a"])["text"].to_pylist()
+    assert found == [str(n) for n in (*range(1, 1000, 2), *range(0, 1000, 2))]
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=9), st.integers(0, 9))
 def test_merge_is_the_same_however_an_answer_was_cut_into_tables(keys, cut):
     table = rows(image_key=keys, source=[f"s{i % 2}" for i in range(len(keys))])

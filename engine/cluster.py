@@ -18,7 +18,7 @@ import ray
 import ray.exceptions
 
 from engine.config import RunnerConfig
-from engine.errors import ConfigError, EngineError, SpecialistError
+from engine.errors import ConfigError, EngineError, SpecialistError, StoppedError
 from engine.pool import Pool, WorkerDiedError
 from engine.shard import Level, Loaded, ShardJob, Totals
 from engine.stages import StageSpec, stages_of
@@ -154,6 +154,7 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
         await asyncio.wait_for(_awaited(actor.load.remote()), load_timeout_s)
     except TimeoutError as err:
         ray.kill(actor)
+        budget.give_back(cpus)
         raise SpecialistError(
             f"specialist {spec.name!r} was not loaded within {load_timeout_s:g} s: no node with "
             f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to "
@@ -200,7 +201,7 @@ class RayCrew:
         ready = [_get_ready.remote(self._spec) for _ in range(self._runner.shards_in_flight)]
         await asyncio.gather(
             *(self.pools[name].grow(size) for name, size in first.items()),
-            *(_stage(reference) for reference in ready),
+            *(self._stage(reference) for reference in ready),
         )
 
     async def grow(self) -> None:
@@ -220,13 +221,25 @@ class RayCrew:
         for pool in self.pools.values():
             pool.close()
 
+    async def _stage(self, reference: Any) -> Any:
+        limit = self._runner.stage_timeout_s
+        try:
+            return await asyncio.wait_for(_awaited(reference), limit)
+        except TimeoutError as err:
+            raise StoppedError(
+                f"a shard was not read, judged or written within {limit:g} s; is the storage still "
+                "there? The same command resumes; runner.stage_timeout_s raises the limit"
+            ) from err
+        except ray.exceptions.RayTaskError as err:
+            raise _unwrapped(err) from err
+
     async def read(self, job: ShardJob) -> Loaded:
         """See `engine.shard.Crew`; every batch is an object of its own, put in the store once."""
         most = math.ceil(job.plan.num_rows / self._batch_size)
         outputs = 3 + 2 * most if job.retry else 3 + most
         references: Any = _read.options(num_returns=outputs).remote(self._spec, job, outputs - 3)
         images, carried, counts, *rest = references
-        keys, num_batches, num_unasked = await _stage(counts)
+        keys, num_batches, num_unasked = await self._stage(counts)
         unasked = tuple(rest[num_batches : num_batches + num_unasked])
         return Loaded(images, rest[:num_batches], keys, carried if job.retry else None, unasked)
 
@@ -245,14 +258,14 @@ class RayCrew:
             *level.answers,
         )
         judged, counts, *rows = references
-        return judged, rows, await _stage(counts)
+        return judged, rows, await self._stage(counts)
 
     async def finish(
         self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals
     ) -> dict[str, Any]:
         """See `engine.shard.Crew`."""
         batches = [*loaded.batches, *loaded.unasked]
-        marker: dict[str, Any] = await _stage(
+        marker: dict[str, Any] = await self._stage(
             _finish.remote(self._spec, job, loaded.images, state, totals, loaded.carried, *batches)
         )
         return marker
@@ -271,13 +284,6 @@ def _pack(table: pa.Table) -> pa.Buffer:
 
 def _unpack(packed: pa.Buffer | None) -> pa.Table | None:
     return None if packed is None else pa.ipc.open_stream(packed).read_all()
-
-
-async def _stage(reference: Any) -> Any:
-    try:
-        return await reference
-    except ray.exceptions.RayTaskError as err:
-        raise _unwrapped(err) from err
 
 
 async def _awaited(reference: Any) -> Any:

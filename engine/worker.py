@@ -186,9 +186,8 @@ def _is_memory(err: BaseException, said: str) -> bool:
 
 def _limit_cores(threads: int) -> None:
     """Tells libraries already imported by the runner; the environment covers those that are not."""
-    with contextlib.suppress(ImportError):
-        pa.set_cpu_count(max(1, threads))
-        pa.set_io_thread_count(max(1, threads))
+    pa.set_cpu_count(threads)
+    pa.set_io_thread_count(threads)
 
 
 def _cap_memory(extra_bytes: int) -> None:

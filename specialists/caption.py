@@ -163,9 +163,8 @@ class Caption:
         self._said = self._default_prompt() if self.prompt is None else self.prompt
         tokenizer = self._processor.tokenizer
         if not model.config.is_encoder_decoder:
-            tokenizer.padding_side = (
-                "left"  # a decoder goes on from the last token, which must not be a pad
-            )
+            # a decoder goes on from the last token, which must not be a pad
+            tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -231,7 +230,7 @@ class Caption:
             beams = torch.arange(len(answer.sequences), device=device)[:, None].expand(-1, steps)
         beams = beams[:, : int((beams >= 0).sum(dim=1).max())]  # -1 fills up after a beam's end
         tokens = answer.sequences[:, answer.sequences.shape[1] - beams.shape[1] :]
-        counts = self._counted(tokens) & (beams >= 0)
+        counts = self._counted(tokens)
         total = torch.zeros(len(tokens), device=device)
         for step in range(beams.shape[1]):
             logits = answer.logits[step][beams[:, step].clamp(min=0)].float()
@@ -246,12 +245,13 @@ class Caption:
         tokenizer = self._processor.tokenizer
         configured = self._model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
-        ends += [tokenizer.eos_token_id, tokenizer.sep_token_id]  # BLIP ends with its separator
-        known = [end for end in ends if end is not None]
-        is_end = torch.isin(tokens, torch.tensor(known, device=tokens.device))
-        is_special = torch.isin(
-            tokens, torch.tensor(tokenizer.all_special_ids, device=tokens.device)
-        )
+        # BLIP ends with its separator
+        ends = [*ends, tokenizer.eos_token_id, tokenizer.sep_token_id]
+        known = torch.tensor([end for end in ends if end is not None], device=tokens.device)
+        is_end = torch.isin(tokens, known)
+        added = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+        special = torch.tensor([*tokenizer.all_special_ids, *added], device=tokens.device)
+        is_special = torch.isin(tokens, special)
         before = is_end.cumsum(dim=1) - is_end.long()
         return (before == 0) & (is_end | ~is_special)
 

@@ -63,12 +63,14 @@ def judge(
     is_fresh = np.arange(rows.num_rows) >= context_rows.num_rows
     verdicts = _Ledger(rows.num_rows)
     counts: RuleCounts = {}
+    seen = rows
     for entry in rules:
         alive = np.flatnonzero(verdicts.alive)
-        seen = Tables(images, rows.take(pa.array(alive)))
+        if len(alive) < seen.num_rows:  # most rules reject nothing: then no row is copied
+            seen = rows.take(pa.array(alive))
         context = Context(fresh=is_fresh[alive], seed=seed)
-        judged = is_fresh[alive] & _of_kinds(seen.annotations, entry.rule.applies_to)
-        answer = entry.rule.judge(seen, context)
+        judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
+        answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
         verdicts.reject(alive, rejected, entry.rule.name, answer)
         counts[entry.rule.name] = RuleCount(int(judged.sum()), int(rejected.sum()))
@@ -110,12 +112,12 @@ class _Ledger:
 
     def __init__(self, num_rows: int) -> None:
         self.alive = np.ones(num_rows, bool)
-        self._rule = np.zeros(num_rows, object)
-        self._rule[:] = None
+        self._rules: list[str] = []
+        self._rule = np.full(num_rows, -1, np.int32)  # place in _rules
         self._measured = np.full(num_rows, np.nan, np.float32)
         self._limit = np.full(num_rows, np.nan, np.float32)
-        self._against = np.zeros(num_rows, object)
-        self._against[:] = None
+        self._winners = [pa.array([], pa.string())]
+        self._against = np.full(num_rows, -1, np.int64)  # place in _winners, one after the other
 
     def reject(
         self,
@@ -126,23 +128,31 @@ class _Ledger:
     ) -> None:
         losers = rows[rejected]
         self.alive[losers] = False
-        self._rule[losers] = rule
+        self._rule[losers] = len(self._rules)
+        self._rules.append(rule)
         self._measured[losers] = _numbers(answer.measured, rejected)
         self._limit[losers] = _numbers(answer.limit, rejected)
         if answer.against is not None:
-            against = np.asarray(answer.against.to_numpy(zero_copy_only=False), object)
-            self._against[losers] = against[rejected]
+            taken = sum(map(len, self._winners))
+            self._against[losers] = np.arange(taken, taken + len(losers))
+            self._winners.append(answer.against.filter(pa.array(rejected)).cast(pa.string()))
 
     def table(self, chosen: npt.NDArray[np.bool_]) -> pa.Table:
-        status = np.where(self.alive, "kept", "rejected")[chosen]
+        rule, against = self._rule[chosen], self._against[chosen]
         columns = {
-            "status": pa.array(status, pa.string()),
-            "rule": pa.array(self._rule[chosen], pa.string()),
+            "status": _words((~self.alive[chosen]).astype(np.int32), ["kept", "rejected"]),
+            "rule": _words(rule, self._rules),
             "measured": pa.array(self._measured[chosen], pa.float32(), from_pandas=True),
             "limit": pa.array(self._limit[chosen], pa.float32(), from_pandas=True),
-            "against": pa.array(self._against[chosen], pa.string()),
+            "against": pa.concat_arrays(self._winners).take(pa.array(against, mask=against < 0)),
         }
         return canonical(pa.table(columns), VERDICT)
+
+
+def _words(places: npt.NDArray[np.int32], words: list[str]) -> pa.DictionaryArray:
+    """The word at each place, null below 0."""
+    indices = pa.array(places, mask=places < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
 def _numbers(

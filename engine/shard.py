@@ -262,11 +262,20 @@ def settle(
         image_table, earlier, fresh, plan.rules, replacing=plan.replacing, seed=plan.seed
     )
     kept = judged.filter(pc.equal(judged["status"].cast(pa.string()), "kept")).select(CLAIM.names)
-    rows = [
-        kept.filter(pc.is_in(kept["image_key"], pa.array(list(group), pa.string())))
-        for group in batch_keys
-    ]
-    return judged, [canonical(group, CLAIM) for group in rows], counts
+    return judged, _by_batch(kept, batch_keys), counts
+
+
+def _by_batch(rows: pa.Table, batch_keys: Sequence[Sequence[str]]) -> list[pa.Table]:
+    """The rows on the images of each batch, in their order; others are left out."""
+    keys = pa.array([key for group in batch_keys for key in group], pa.string())
+    sizes = np.array([len(group) for group in batch_keys], np.int64)
+    batch_of_key = np.append(np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+    found = pc.fill_null(pc.index_in(rows["image_key"], keys), len(keys))
+    batch = batch_of_key[found.to_numpy()]
+    ordered = rows.take(pa.array(np.argsort(batch, kind="stable"))).combine_chunks()
+    counts = np.bincount(batch, minlength=len(sizes) + 1)
+    starts = np.cumsum(counts) - counts
+    return [ordered.slice(starts[i], counts[i]) for i in range(len(sizes))]
 
 
 def finish(

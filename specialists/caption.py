@@ -57,7 +57,6 @@ class Caption:
         dtype: `float32`, `bfloat16` or `float16`.
         device: As torch names it; `cpu` unless asked otherwise.
         revision: Branch, tag or commit on the hub; null: its main branch.
-        threads: CPU threads; null: what the runner gives.
         gpus: Share of a GPU one worker takes; null: a whole one if `device` is one, else none.
         quiet_limit: Alarm when the first images, this many, gave no row. 16: an empty caption is
             silence, and a captioner is never silent on ordinary photos.
@@ -72,7 +71,6 @@ class Caption:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     revision: str | None = None
-    threads: int | None = None
     gpus: float | None = None
     quiet_limit: int | None = 16
     produces: tuple[str, ...] = field(init=False)
@@ -87,13 +85,12 @@ class Caption:
         counts = {
             "max_new_tokens": self.max_new_tokens,
             "num_beams": self.num_beams,
-            "threads": self.threads,
         }
         for option, count in counts.items():
             if count is not None and count < 1:
                 raise ConfigError(f"specialist {self.name!r}: {option} {count}; allowed: 1 or more")
         self.produces = (f"text/{self.role}",)
-        self.resources = device_resources(self.threads, self.device, self.gpus)
+        self.resources = device_resources(self.device, self.gpus)
 
     def needs(self) -> list[Need]:
         """transformers, torchvision, and the model as a folder or in the hub's cache."""
@@ -134,7 +131,7 @@ class Caption:
         import torch
         import transformers
 
-        torch.set_num_threads(thread_count(self.threads))
+        torch.set_num_threads(thread_count())
         library: Any = transformers  # partly typed
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()

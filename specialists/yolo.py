@@ -58,7 +58,6 @@ class Yolo:
         task: `detect`, `segment` or `pose`; null: what the weights say of themselves.
         device: As torch names it; `cpu` unless asked otherwise.
         half: Compute in 16 bits; GPUs only.
-        threads: CPU threads; null: what the runner gives.
         gpus: Share of a GPU one worker takes; null: a whole one if `device` is one, else none.
         quiet_limit: Alarm when the first images, this many, gave no row. 64: exports that load and
             never detect exist, and 64 ordinary photos without one object do not.
@@ -74,7 +73,6 @@ class Yolo:
     task: Literal["detect", "segment", "pose"] | None = None
     device: str = "cpu"
     half: bool = False
-    threads: int | None = None
     gpus: float | None = None
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
@@ -96,7 +94,6 @@ class Yolo:
         for option, count in {
             "imgsz": self.imgsz,
             "max_det": self.max_det,
-            "threads": self.threads,
         }.items():
             if count is not None and count < 1:
                 raise ConfigError(f"specialist {self.name!r}: {option} {count}; allowed: 1 or more")
@@ -108,7 +105,7 @@ class Yolo:
             raise ConfigError(
                 f"specialist {self.name!r}: half needs a GPU; set device=cuda:0 or half=false"
             )
-        self.resources = device_resources(self.threads, self.device, self.gpus)
+        self.resources = device_resources(self.device, self.gpus)
 
     def needs(self) -> list[Need]:
         """ultralytics, the runtime of the export, the weights."""
@@ -141,7 +138,7 @@ class Yolo:
         Raises:
             SpecialistError: The model has no boxes to give, or not the wanted classes.
         """
-        path, threads = self._path(), thread_count(self.threads)
+        path, threads = self._path(), thread_count()
         import_ultralytics()
         with ExitStack() as stack:
             if path.suffix == ".onnx":

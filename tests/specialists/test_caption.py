@@ -195,7 +195,7 @@ def test_caption_computes_in_the_asked_dtype(captioners, dtype):
     assert all(score < 0 for score in rows["text_score"].to_pylist())
 
 
-@pytest.mark.parametrize("option", ["max_new_tokens", "num_beams", "threads"])
+@pytest.mark.parametrize("option", ["max_new_tokens", "num_beams"])
 def test_caption_refuses_less_than_one(option):
     with pytest.raises(ConfigError, match=f"{option} 0; allowed: 1 or more"):
         Caption(model="a", **{option: 0})

@@ -39,7 +39,6 @@ def random_weights(tmp_path_factory):
         ({"iou": 2}, "iou 2; allowed: 0 to 1"),
         ({"imgsz": 0}, "imgsz 0; allowed: 1 or more"),
         ({"max_det": 0}, "max_det 0; allowed: 1 or more"),
-        ({"threads": 0}, "threads 0; allowed: 1 or more"),
         ({"classes": ()}, "classes is empty"),
         ({"half": True}, "half needs a GPU"),
     ],

@@ -287,6 +287,8 @@ class _Drive:
             ]
             try:
                 await _first_error([*lanes], [ticker, grower])
+            except SpecialistError as err:  # a replacement that does not load; the first ones did
+                raise StoppedError(f"{err}; the same command resumes") from err
             finally:
                 for task in (*lanes, ticker, grower):
                     task.cancel()

@@ -1,0 +1,1 @@
+"""Shapes and machinery of the data engine; knows no model and no rule."""

@@ -4,12 +4,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
+import pyarrow.compute as pc
+
 from engine.errors import EngineError
+from engine.job import Job
 from engine.output import local_path
-from engine.run import Job, open_output
+from engine.run import open_output
 from engine.stages import source_of
 
 _CHECK_FILE = "_run/check"
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -32,19 +37,34 @@ def run_checks(job: Job) -> Iterator[Check]:
             yield Check(f"{specialist.name}: {need.what}", need.present or need.downloads, detail)
         if not needs:
             yield Check(f"{specialist.name}: needs nothing", True)
-    yield _source(job)
+    yield from _source(job)
     yield _output(job)
 
 
-def _source(job: Job) -> Check:
+def _source(job: Job) -> Iterator[Check]:
     what = f"source {job.config.source.uri}"
     try:
-        listing = source_of(job.config).listing(limit=1)
+        images = source_of(job.config).listing(limit=job.config.source.shard_size).images
     except EngineError as err:
-        return Check(what, False, str(err))
-    if listing.images.num_rows == 0:
-        return Check(what, False, "holds no image")
-    return Check(what, True, "readable")
+        yield Check(what, False, str(err))
+        return
+    if images.num_rows == 0:
+        yield Check(what, False, "holds no image")
+        return
+    yield Check(what, True, "readable")
+    yield _memory(job, pc.sum(images["size_bytes"]).as_py() or 0)
+
+
+def _memory(job: Job, shard_bytes: int) -> Check:
+    """Whether the encoded images of the shards in flight leave room, judged by the first shard."""
+    runner = job.config.runner
+    # once in the object store and once in the tar that is being written
+    needed = 2 * shard_bytes * runner.shards_in_flight
+    free = psutil.virtual_memory().available
+    detail = f"{needed / _GIB:.2f} GiB for images in flight, {free / _GIB:.1f} GiB free"
+    if needed <= free / 2:
+        return Check("memory", True, detail)
+    return Check("memory", False, f"{detail}; lower runner.shards_in_flight or source.shard_size")
 
 
 def _output(job: Job) -> Check:
@@ -59,4 +79,4 @@ def _output(job: Job) -> Check:
     if local is None:
         return Check(what, True, "writable")
     free = shutil.disk_usage(local).free
-    return Check(what, True, f"writable, {free / 2**30:.1f} GiB free")
+    return Check(what, True, f"writable, {free / _GIB:.1f} GiB free")

@@ -5,9 +5,12 @@ finished, with failures; 2 could not start; 3 stopped, the same command resumes.
 """
 
 import logging
+import signal
 import sys
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Never
 
 import typer
 from rich.console import Console
@@ -17,10 +20,11 @@ from engine import dataset
 from engine.checks import run_checks
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
+from engine.job import Job
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
-from engine.run import Job, list_source
 from engine.run import annotate as run_annotate
+from engine.run import list_source
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.status import read_status
@@ -93,7 +97,7 @@ def plan(config: ConfigFile, overrides: Overrides = None, limit: Limit = None) -
 
 @app.command()
 def checks(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Look at weights, packages, source and output; each failing line says the command that mends it."""
+    """Look at weights, packages, source, output; failing lines say the command that mends them."""
     found = list(run_checks(_job(config, overrides)))
     out.print(checks_table(found))
     if not all(check.ok for check in found):
@@ -166,9 +170,26 @@ def init(
     """Write a commented config to start from."""
     if path.exists():
         raise ConfigError(f"{path}: is there already; give another name")
-    template = Path(__file__).resolve().parent.parent / "configs" / "annotate.yaml"
-    path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
-    out.print(f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}")
+    template = (files("configs") / "annotate.yaml").read_text(encoding="utf-8")
+    try:
+        path.write_text(template, encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be written: {err.strerror}") from err
+    # a command line that can be copied is never broken in two
+    out.print(
+        f"wrote {path}; edit source.uri and output.uri, then: fld checks {path}", soft_wrap=True
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Everything is written below it.")] = Path("demo"),
+    detector: Annotated[str | None, typer.Option(help="A COCO detector for the photos.")] = None,
+) -> None:
+    """Annotate synthetic scenes and photos with real models; scores and contact sheets."""
+    from engine.demo import run_demo  # draws; see inspect
+
+    run_demo(folder, out, detector=detector)
 
 
 @config_app.command("show")
@@ -191,19 +212,29 @@ def _current(output: Location) -> str:
 def main() -> None:
     """Runs the command; errors meant for users become one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_signalled)
     try:
-        app(standalone_mode=False)
+        app(
+            prog_name="fld"
+        )  # ends in SystemExit: 0, a command's own code, or 2 for a wrong command line
     except StoppedError as err:
         _say("stopped", err)
         sys.exit(EXIT_STOPPED)
     except EngineError as err:
         _say("error", err)
         sys.exit(EXIT_REFUSED)
-    except typer.Exit as err:
-        sys.exit(err.exit_code)
-    except KeyboardInterrupt:
+    except _SignalledError:
         _say("stopped", "the same command resumes")
         sys.exit(EXIT_STOPPED)
+
+
+class _SignalledError(BaseException):
+    """Ctrl-C or SIGTERM; typer would turn a KeyboardInterrupt into an exit code of its own."""
+
+
+def _raise_signalled(_number: int, _frame: FrameType | None) -> Never:
+    raise _SignalledError
 
 
 def _say(word: str, message: object) -> None:

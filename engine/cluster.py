@@ -8,6 +8,8 @@ import asyncio
 import functools
 import logging
 import math
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ import ray
 import ray.exceptions
 
 from engine.config import RunnerConfig
-from engine.errors import ConfigError, EngineError, SpecialistError
+from engine.errors import ConfigError, EngineError, SpecialistError, StoppedError
 from engine.pool import Pool, WorkerDiedError
 from engine.shard import Level, Loaded, ShardJob, Totals
 from engine.stages import StageSpec, stages_of
@@ -28,8 +30,8 @@ _log = logging.getLogger(__name__)
 _BATCHES_TO_MEASURE = 2
 
 # Ray ends an idle process after a second where there are more processes than cores, as there are
-# when specialists take them all. Every stage would then start one and import everything again, 1.2 s
-# of CPU. They are kept instead; there are never more than `shards_in_flight` of them.
+# when specialists take them all. Every stage would then start one and import everything again,
+# 1.2 s of CPU. They are kept instead; there are never more than `shards_in_flight` of them.
 _KEEP_IDLE = {"idle_worker_killing_time_threshold_ms": 600_000}
 
 # Objects of a lost node are gone with it; the shard they belong to is made again.
@@ -44,6 +46,7 @@ def connect(address: str | None) -> float:
     Raises:
         ConfigError: No cluster answers at the address.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody about itself
     try:
         ray.init(
             address=address or "local",
@@ -57,7 +60,12 @@ def connect(address: str | None) -> float:
             f"runner.address {address!r}: no Ray answers there: {err}; start one with "
             "`ray start --head`, or use runner.address=null for a local one"
         ) from err
-    return float(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # ray has no types here
+    return _count("CPU")
+
+
+def _count(resource: str) -> float:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # untyped in ray
+    return found.get(resource, 0.0)
 
 
 def disconnect() -> None:
@@ -68,6 +76,7 @@ def disconnect() -> None:
 @ray.remote(max_restarts=0)
 class _Actor:
     def __init__(self, spec: SpecialistSpec) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
         self._host = Host(spec)
 
     def load(self) -> None:
@@ -131,6 +140,7 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
 
     Raises:
         SpecialistError: The model could not be loaded, or no node had room, within the time.
+        WorkerDiedError: The process ended.
     """
     wants = spec.specialist.resources
     cpus = budget.take(spec.threads)
@@ -144,17 +154,17 @@ async def spawn(spec: SpecialistSpec, budget: CpuBudget, load_timeout_s: float) 
         await asyncio.wait_for(_awaited(actor.load.remote()), load_timeout_s)
     except TimeoutError as err:
         ray.kill(actor)
+        budget.give_back(cpus)
         raise SpecialistError(
             f"specialist {spec.name!r} was not loaded within {load_timeout_s:g} s: no node with "
-            f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to load; "
-            "lower runner.workers, or raise runner.load_timeout_s"
+            f"{spec.threads} CPUs and {wants.gpus:g} GPUs was free, or its weights are slow to "
+            "load; lower runner.workers, or raise runner.load_timeout_s"
         ) from err
     except ray.exceptions.RayTaskError as err:
         raise _unwrapped(err) from err
     except ray.exceptions.RayActorError as err:
-        raise SpecialistError(
-            f"specialist {spec.name!r}: its process ended while loading: {_first_line(err)}"
-        ) from err
+        budget.give_back(cpus)
+        raise WorkerDiedError("worker_died", _first_line(err)) from err
     return RayWorker(actor, budget, cpus)
 
 
@@ -169,6 +179,7 @@ class RayCrew:
         self._batch_size = spec.batch_size
         self._runner = runner
         self._budget = CpuBudget(cpus)
+        self._on_gpu: set[str] = set()
 
     async def start(self, specs: Sequence[SpecialistSpec]) -> None:
         """Starts the first workers of every specialist and loads their models."""
@@ -179,16 +190,24 @@ class RayCrew:
                 timeout_s=self._runner.batch_timeout_s,
                 quiet_limit=spec.specialist.quiet_limit,
             )
-        sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
+        shares = {spec.name: spec.specialist.resources.gpus for spec in specs}
+        self._on_gpu = {name for name, share in shares.items() if share}
+        # GPUs are counted, not measured: as many workers as all of them hold, evenly
+        per_gpu = max(1, int(_count("GPU") / (sum(shares.values()) or 1)))
+        first = {name: per_gpu if name in self._on_gpu else 1 for name in shares}
+        for name, size in self._runner.workers.items():
+            if size != "auto" and name in first:
+                first[name] = size
         ready = [_get_ready.remote(self._spec) for _ in range(self._runner.shards_in_flight)]
         await asyncio.gather(
-            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items()),
-            *(_stage(reference) for reference in ready),
+            *(self.pools[name].grow(size) for name, size in first.items()),
+            *(self._stage(reference) for reference in ready),
         )
 
     async def grow(self) -> None:
-        """Sizes the `auto` pools once every specialist has answered its first batches."""
-        auto = [n for n in self.pools if self._runner.workers.get(n, "auto") == "auto"]
+        """Sizes the `auto` pools on CPUs once every specialist has answered its first batches."""
+        chosen = {name for name, size in self._runner.workers.items() if size != "auto"}
+        auto = [name for name in self.pools if name not in chosen | self._on_gpu]
         enough = _BATCHES_TO_MEASURE * self._batch_size
         while any(pool.num_images < enough for pool in self.pools.values()):
             await asyncio.sleep(1.0)
@@ -202,13 +221,25 @@ class RayCrew:
         for pool in self.pools.values():
             pool.close()
 
+    async def _stage(self, reference: Any) -> Any:
+        limit = self._runner.stage_timeout_s
+        try:
+            return await asyncio.wait_for(_awaited(reference), limit)
+        except TimeoutError as err:
+            raise StoppedError(
+                f"a shard was not read, judged or written within {limit:g} s; is the storage still "
+                "there? The same command resumes; runner.stage_timeout_s raises the limit"
+            ) from err
+        except ray.exceptions.RayTaskError as err:
+            raise _unwrapped(err) from err
+
     async def read(self, job: ShardJob) -> Loaded:
         """See `engine.shard.Crew`; every batch is an object of its own, put in the store once."""
         most = math.ceil(job.plan.num_rows / self._batch_size)
         outputs = 3 + 2 * most if job.retry else 3 + most
         references: Any = _read.options(num_returns=outputs).remote(self._spec, job, outputs - 3)
         images, carried, counts, *rest = references
-        keys, num_batches, num_unasked = await _stage(counts)
+        keys, num_batches, num_unasked = await self._stage(counts)
         unasked = tuple(rest[num_batches : num_batches + num_unasked])
         return Loaded(images, rest[:num_batches], keys, carried if job.retry else None, unasked)
 
@@ -227,14 +258,14 @@ class RayCrew:
             *level.answers,
         )
         judged, counts, *rows = references
-        return judged, rows, await _stage(counts)
+        return judged, rows, await self._stage(counts)
 
     async def finish(
         self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals
     ) -> dict[str, Any]:
         """See `engine.shard.Crew`."""
         batches = [*loaded.batches, *loaded.unasked]
-        marker: dict[str, Any] = await _stage(
+        marker: dict[str, Any] = await self._stage(
             _finish.remote(self._spec, job, loaded.images, state, totals, loaded.carried, *batches)
         )
         return marker
@@ -255,13 +286,6 @@ def _unpack(packed: pa.Buffer | None) -> pa.Table | None:
     return None if packed is None else pa.ipc.open_stream(packed).read_all()
 
 
-async def _stage(reference: Any) -> Any:
-    try:
-        return await reference
-    except ray.exceptions.RayTaskError as err:
-        raise _unwrapped(err) from err
-
-
 async def _awaited(reference: Any) -> Any:
     return await reference
 
@@ -275,7 +299,8 @@ def _first_line(err: Exception) -> str:
     return str(err).strip().split("\n", 1)[0]
 
 
-# Stages are I/O with little work of its own: they must never wait for a core that a specialist holds.
+# Stages are I/O with little work of its own: they must never wait for a core that a specialist
+# holds.
 @ray.remote(num_cpus=0, max_retries=3)
 def _get_ready(spec: StageSpec) -> None:
     """Imports what the stages need while models load, in as many processes as shards in flight."""

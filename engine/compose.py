@@ -4,11 +4,11 @@ import dataclasses
 import json
 from typing import Any
 
-from engine.config import Config, build
+from engine.config import Config, RunnerConfig, build, nearest
 from engine.errors import ConfigError
+from engine.job import Job
 from engine.judge import RuleEntry
 from engine.protocols import Rule, Specialist
-from engine.run import Job
 from filters import RULES
 from specialists import SPECIALISTS
 
@@ -23,8 +23,10 @@ def compose(config: Config) -> Job:
         ConfigError: An unknown specialist, rule or option, or a value that is not allowed.
     """
     specialists = [_specialist(i, entry) for i, entry in enumerate(config.specialists)]
+    _check_names(config.runner, [specialist.name for specialist in specialists])
     entries = with_required_rules(config.rules)
-    rules = [_rule(i, entry) for i, entry in enumerate(entries)]
+    places = {id(entry): place for place, entry in enumerate(config.rules)}
+    rules = [_rule(entry, places.get(id(entry))) for entry in entries]
     resolved = config.model_copy(
         update={
             "specialists": [
@@ -41,7 +43,7 @@ def compose(config: Config) -> Job:
 
 
 def with_required_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rules with `invalid_box` first and `orphan` last, where the config does not place them."""
+    """The rules with `invalid_box` first and `orphan` last, unless the config places them."""
     named = [entry["rule"] for entry in rules]
     first = [] if _FIRST in named else [{"rule": _FIRST}]
     last = [] if _LAST in named else [{"rule": _LAST}]
@@ -56,15 +58,25 @@ def _specialist(index: int, entry: dict[str, Any]) -> Specialist:
     return specialist
 
 
-def _rule(index: int, entry: dict[str, Any]) -> RuleEntry:
+def _check_names(runner: RunnerConfig, names: list[str]) -> None:
+    """Workers and threads of a specialist that is not there would be options without effect."""
+    for option in ("workers", "threads"):
+        for name in getattr(runner, option):
+            if name not in names:
+                raise ConfigError(
+                    f"runner.{option}.{name} names no specialist of this config; "
+                    f"{nearest(name, names)}"
+                )
+
+
+def _rule(entry: dict[str, Any], place: int | None) -> RuleEntry:
+    where = f"rules[{place}]"
     options = {name: value for name, value in entry.items() if name not in ("rule", "alarm_share")}
-    rule: Rule = build(RULES.find(entry["rule"]), options, f"rules[{index}]")
+    rule: Rule = build(RULES.find(entry["rule"]), options, where)
     share = entry.get("alarm_share", RuleEntry.alarm_share)
-    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise ConfigError(
-            f"rules[{index}].alarm_share: found {share!r}; allowed 0 to 1, 1 is never"
-        )
-    return RuleEntry(rule, float(share))
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ConfigError(f"{where}.alarm_share: found {share!r}; allowed 0 to 1, 1 is never")
+    return RuleEntry(rule, float(share), place)
 
 
 def _options(built: Any) -> dict[str, Any]:

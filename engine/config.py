@@ -1,4 +1,4 @@
-"""The run's configuration: strict YAML, dotted overrides, and the digest that names a run's identity."""
+"""The run's configuration: strict YAML, dotted overrides, and the digest of a run's identity."""
 
 import dataclasses
 import difflib
@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
@@ -15,10 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from engine.errors import ConfigError
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 # A location may not carry a key and a secret: it is stored in the dataset and printed.
 _CREDENTIALS = re.compile(r"^[a-z0-9+]+://[^/@]+@", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+# Options that say when to stop and change no data: who lifts an alarm resumes the same run.
+_ALARMS = ("alarm_share", "quiet_limit")
+# The checks speak of JSON, their readers of YAML.
+_YAML_TERMS = {"valid array": "list", "an object": "a mapping"}
+_MAX_SHOWN = 80  # characters of a refused value; a message stays one line
 
 
 class _Strict(BaseModel):
@@ -60,11 +66,15 @@ class RunnerConfig(_Strict):
 
     kind: Literal["ray", "serial"] = "ray"
     address: str | None = None
-    workers: dict[str, int | Literal["auto"]] = {}
-    threads: dict[str, int] = {}  # CPU threads of each worker of a specialist; default 1
+    workers: dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = {}
+    threads: dict[
+        str, Annotated[int, Field(ge=1)]
+    ] = {}  # CPU threads of each worker of a specialist; default 1
     batch_size: int = Field(16, ge=1)
-    batch_timeout_s: float = Field(300, gt=0)
-    load_timeout_s: float = Field(900, gt=0)  # a first load may read gigabytes from a slow disk
+    batch_timeout_s: float = Field(300.0, gt=0)
+    load_timeout_s: float = Field(900.0, gt=0)  # a first load may read gigabytes from a slow disk
+    # one shard read from, or written to, a slow bucket; only a storage that hangs takes longer
+    stage_timeout_s: float = Field(1_800, gt=0)
     shards_in_flight: int = Field(3, ge=1)  # bounds the memory of a run, with shard_size
 
 
@@ -77,7 +87,7 @@ class LimitsConfig(_Strict):
 
 
 class Config(_Strict):
-    """Everything a run is told. `specialists` and `rules` entries are checked by their own builders."""
+    """Everything a run is told; `specialists` and `rules` are checked by their own builders."""
 
     source: SourceConfig
     output: OutputConfig
@@ -93,23 +103,28 @@ class Config(_Strict):
         return hashlib.blake2b(spelled.encode(), digest_size=8).hexdigest()
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run: source, specialists, rules and seed; never runner or output."""
+        """What makes two runs the same run: source, specialists, rules, seed and `output.pixels`.
+
+        Never the runner, where the output lies, or when an alarm goes off.
+        """
         source = self.source.model_dump(include={"uri", "kind", "shard_size", "num_images"})
         return {
             "source": source,
-            "specialists": self.specialists,
-            "rules": self.rules,
+            "specialists": [_without(entry, _ALARMS) for entry in self.specialists],
+            "rules": [_without(entry, _ALARMS) for entry in self.rules],
             "seed": self.seed,
             "pixels": self.output.pixels,
         }
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The config of a YAML file with `a.b=value` overrides on top; values are YAML, lists go by index.
+    """The config of a YAML file with `a.b=value` overrides on top.
+
+    Values of overrides are YAML; lists go by index.
 
     Raises:
-        ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or a
-            value of a wrong type or range.
+        ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or
+            a value of a wrong type or range.
     """
     return parse_config(
         _read_yaml(path) if path else {}, overrides, str(path) if path else "config"
@@ -121,10 +136,11 @@ def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -
     merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
     for override in overrides:
         _apply(merged, override)
+    _name_null(merged.get("specialists"))
     try:
-        config = Config.model_validate(merged)
+        config = _strictly(Config, merged)
     except ValidationError as err:
-        raise ConfigError(f"{where}: {_first_error(err, Config)}") from err
+        raise ConfigError(f"{where}: {_first_error(err, merged, Config)}") from err
     _check_entries(config.specialists, "specialists", "kind")
     _check_entries(config.rules, "rules", "rule")
     return config
@@ -143,9 +159,9 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
                 f"{where}.{name} is not an option; {nearest(name, model.model_fields)}"
             )
     try:
-        values = model.model_validate(dict(options))
+        values = _strictly(model, options)
     except ValidationError as err:
-        raise ConfigError(f"{where}{_first_error(err, None, prefix='.')}") from err
+        raise ConfigError(f"{where}.{_first_error(err, options)}") from err
     return cls(**{name: getattr(values, name) for name in model.model_fields})
 
 
@@ -167,7 +183,7 @@ def _options_model(cls: type[Any]) -> type[BaseModel]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not known: the nearest one, then all of them."""
-    names = sorted(known)
+    names = sorted(known) or ["nothing"]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
@@ -221,33 +237,37 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as err:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from err
     node: Any = raw
-    *parents, last = path.split(".")
-    for step in parents:
-        node = _descend(node, step, override)
-    if isinstance(node, list):
-        node[_index(node, last, override)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise ConfigError(f"override {override!r}: {'.'.join(parents)} is a value, not a mapping")
-
-
-def _descend(node: Any, step: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, step, override)]
-    if not isinstance(node, dict):
-        raise ConfigError(f"override {override!r}: nothing can lie below {step!r}")
-    if node.get(step) is None:
-        node[step] = {}
-    return node[step]
+    steps = path.split(".")
+    for depth, step in enumerate(steps):
+        if not isinstance(node, (dict, list)):
+            above = ".".join(steps[:depth])
+            raise ConfigError(f"override {override!r}: {above} is a value, not a mapping")
+        key: Any = _index(node, step, override) if isinstance(node, list) else step
+        if depth == len(steps) - 1:
+            node[key] = value
+        elif isinstance(node, dict) and node.get(step) is None:
+            node[step] = {}
+        node = node[key]
 
 
 def _index(items: list[Any], step: str, override: str) -> int:
     if not step.isdigit() or int(step) >= len(items):
         raise ConfigError(
-            f"override {override!r}: {step!r} is no index of a list of {len(items)}; allowed 0 to {len(items) - 1}"
+            f"override {override!r}: {step!r} is no index of a list of {len(items)}; "
+            f"allowed 0 to {len(items) - 1}"
         )
     return int(step)
+
+
+def _without(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in names}
+
+
+def _name_null(entries: Any) -> None:
+    """Unquoted, YAML takes the specialist named null for nothing at all."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "kind" in entry and entry["kind"] is None:
+            entry["kind"] = "null"
 
 
 def _check_entries(entries: list[dict[str, Any]], section: str, key: str) -> None:
@@ -269,31 +289,49 @@ def _check_entries(entries: list[dict[str, Any]], section: str, key: str) -> Non
             )
 
 
-def _first_error(err: ValidationError, model: type[BaseModel] | None, prefix: str = "") -> str:
-    first = err.errors()[0]
-    steps = [
-        s
-        for s in first["loc"]
-        if not (isinstance(s, str) and s.startswith(("constrained-", "literal")))
-    ]
+def _strictly(model: type[M], raw: Mapping[str, Any]) -> M:
+    """The model of plain data; as JSON, because then lists are tuples and `true` is no number."""
+    return model.model_validate_json(json.dumps(dict(raw)), strict=True)
+
+
+def _first_error(err: ValidationError, raw: Any, model: type[BaseModel] | None = None) -> str:
+    errors = err.errors()
+    first = errors[0]
+    steps = _steps(first, raw)
     path = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
     if first["type"] == "extra_forbidden" and model is not None:
-        known = _fields_at(model, first["loc"][:-1])
-        return f"{path} is not a key; {nearest(str(first['loc'][-1]), known)}"
+        return f"{path} is not a key; {nearest(str(steps[-1]), _fields_at(model, steps[:-1]))}"
     if first["type"] == "missing":
-        return f"{prefix}{path} is missing"
-    message = first["msg"].removeprefix("Value error, ")
+        return f"{path} is missing"
     if first["type"] == "value_error":
-        return f"{prefix}{path} {message}"
-    return f"{prefix}{path}: {message}; found {_short(first['input'])}"
+        return f"{path} {first['msg'].removeprefix('Value error, ')}"
+    alternatives = dict.fromkeys(e["msg"] for e in errors if _steps(e, raw) == steps)
+    message = " or ".join(alternatives).replace(" or Input should be", " or")
+    for theirs, ours in _YAML_TERMS.items():
+        message = message.replace(theirs, ours)
+    return f"{path}: {message}; found {_short(first['input'])}"
+
+
+def _steps(error: Any, raw: Any) -> list[int | str]:
+    """Where in the raw data an error is: its path without the names of types tried in a union."""
+    steps: list[int | str] = []
+    for step in error["loc"]:
+        if (isinstance(raw, list) and isinstance(step, int)) or (
+            isinstance(raw, Mapping) and step in raw
+        ):
+            raw = raw[step]
+        elif error["type"] != "missing" or step != error["loc"][-1]:
+            continue
+        steps.append(step)
+    return steps
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     for step in loc:
         annotation = model.model_fields[str(step)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

@@ -75,13 +75,14 @@ def check_same_run(output: Location, stored: dict[str, Any], identity: dict[str,
     """Refuses to go on with a run that was started differently.
 
     Raises:
-        ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is shown.
+        ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is
+            shown.
     """
     lines = difference(stored["identity"], json.loads(json.dumps(identity)))
     if lines:
         raise ConfigError(
-            f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose another "
-            "output, go back to the old settings, or pass --overwrite to start again"
+            f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose "
+            "another output, go back to the old settings, or pass --overwrite to start again"
         )
 
 
@@ -118,7 +119,10 @@ class Markers:
         self._found: dict[int, bytes] = {}  # JSON, packed
 
     def load(self) -> set[int]:
-        """The complete shards. The listing decides; the rolled-up table only saves reads."""
+        """The complete shards. The listing decides; the rolled-up table only saves reads.
+
+        Writes nothing: who only looks must not race a driver that takes shards back.
+        """
         names = self._output.names(f"{self._version}/{DONE}")
         present = {int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit()}
         self._found = {shard: text for shard, text in self._rolled_up() if shard in present}
@@ -127,8 +131,6 @@ class Markers:
             for start in range(0, len(unread), _AT_ONCE):
                 for marker in pool.map(self._read, unread[start : start + _AT_ONCE]):
                     self.add(marker)
-        if unread:
-            self.save()
         return present
 
     def add(self, marker: dict[str, Any]) -> None:
@@ -165,7 +167,7 @@ class Markers:
             for batch in pq.ParquetFile(pa.BufferReader(raw)).iter_batches(_AT_ONCE):
                 texts = map(_packed, batch["marker"].to_pylist())
                 yield from zip(batch["shard"].to_pylist(), texts, strict=True)
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, KeyError):
             return  # only a cache: the markers themselves are the truth
 
     def _read(self, shard: int) -> dict[str, Any]:
@@ -174,7 +176,8 @@ class Markers:
             marker: dict[str, Any] = json.loads(self._output.read(name).data.to_pybytes())
         except ValueError as err:
             raise ConfigError(
-                f"{self._output.uri}: marker {name} is not valid JSON; delete it to make the shard again"
+                f"{self._output.uri}: marker {name} is not valid JSON; delete it to make "
+                "the shard again"
             ) from err
         return marker
 

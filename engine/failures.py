@@ -1,4 +1,4 @@
-"""Why one image, or one specialist on one image, gave nothing: a fixed list of stages and causes."""
+"""Why an image, or a specialist on an image, gave nothing: a fixed list of stages and causes."""
 
 import re
 from typing import NamedTuple
@@ -64,8 +64,8 @@ def fail(stage: str, cause: str, message: object = "", *, source: str | None = N
     """A failure with a known stage and cause, its message scrubbed of paths and addresses.
 
     Example:
-        >>> fail("decode", "corrupt", "bad marker in /home/ann/a.jpg at 0x7f3a")
-        Failure(stage='decode', source=None, cause='corrupt', message='bad marker in .../a.jpg at 0x..')
+        >>> fail("decode", "corrupt", "bad marker in /home/ann/a.jpg at 0x7f3a").message
+        'bad marker in .../a.jpg at 0x..'
     """
     assert stage in STAGES, stage
     assert cause in CAUSES, cause
@@ -73,7 +73,7 @@ def fail(stage: str, cause: str, message: object = "", *, source: str | None = N
 
 
 def scrub(message: str) -> str:
-    """The message without machine paths, URIs, addresses and line breaks, 300 characters at most."""
+    """The message without machine paths, URIs, addresses, line breaks; at most 300 characters."""
     for pattern, replacement in _SCRUBBERS:
         message = pattern.sub(replacement, message)
     return message.strip()[:_MAX_MESSAGE]

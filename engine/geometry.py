@@ -39,8 +39,11 @@ def area(boxes: Boxes) -> Floats:
 
 def is_box(boxes: Boxes) -> Flags:
     """Which boxes enclose something: all four numbers finite, x_min < x_max and y_min < y_max."""
-    encloses = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
-    return encloses & np.isfinite(boxes).all(axis=1)
+    x_min, y_min, x_max, y_max = boxes.T
+    encloses = (x_min < x_max) & (y_min < y_max)  # NaN is never smaller
+    is_finite = (x_min > -np.inf) & (y_min > -np.inf) & (x_max < np.inf) & (y_max < np.inf)
+    found: Flags = encloses & is_finite
+    return found
 
 
 def clip(boxes: Boxes, sizes_wh: npt.NDArray[np.floating]) -> Boxes:
@@ -75,8 +78,9 @@ def paired_iou(a: Boxes, b: Boxes) -> Floats:
         Shape (n,), each in [0, 1]; 0 where either box has no area.
 
     Example:
-        >>> paired_iou(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2]], np.float32))
-        array([0.33333334], dtype=float32)
+        >>> a, b = np.float32([[0, 0, 2, 2]]), np.float32([[1, 0, 3, 2]])
+        >>> round(float(paired_iou(a, b)[0]), 3)
+        0.333
     """
     return iou_of(a, b, area(a), area(b))
 
@@ -280,6 +284,11 @@ def _sweep_keys(groups: npt.NDArray[np.integer], x: Floats) -> npt.NDArray[np.ui
 
 
 def _is_exempt(pairs: Indices, exempt: Indices, num_rows: int) -> Flags:
+    """Which pairs are among the exempt ones, in either order, shape (k,)."""
+    is_paired = np.zeros(num_rows, bool)
+    is_paired[pairs] = True
+    exempt = exempt[is_paired[exempt].all(axis=1)]  # few remain, whatever the number of families
+
     def codes(two: Indices) -> Indices:
         ordered = np.sort(two, axis=1)
         spelled: Indices = ordered[:, 0] * num_rows + ordered[:, 1]

@@ -1,4 +1,4 @@
-"""Rules in order over the rows of one level: who is kept, who is rejected, by which rule and why."""
+"""Rules in order over the rows of one level: who is kept, who is rejected, by which rule, why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,14 @@ ALARM_MIN_ROWS = 1_000
 
 @dataclass(frozen=True)
 class RuleEntry:
-    """A rule as configured: its place in the order and the share of rejections that stops a run."""
+    """A rule as configured, and the share of rejections that stops a run.
+
+    `place` is its index in the config's own `rules`; null where the config does not list it.
+    """
 
     rule: Rule
     alarm_share: float = 0.95
+    place: int | None = None
 
 
 @dataclass
@@ -53,6 +57,7 @@ def judge(
         fresh: Claims of this level.
         rules: In order; a rule sees only what the rules before it left.
         replacing: Sources whose kept rows supersede their parents.
+        seed: The run's, for rules that draw.
 
     Returns:
         All rows, earlier ones first, with verdicts; and the counts of each rule, in their order.
@@ -62,18 +67,18 @@ def judge(
     rows = pa.concat_tables([context_rows, fresh]).unify_dictionaries().combine_chunks()
     is_fresh = np.arange(rows.num_rows) >= context_rows.num_rows
     verdicts = _Ledger(rows.num_rows)
+    alive, seen = np.arange(rows.num_rows), rows
     counts: RuleCounts = {}
-    seen = rows
     for entry in rules:
-        alive = np.flatnonzero(verdicts.alive)
-        if len(alive) < seen.num_rows:  # most rules reject nothing: then no row is copied
-            seen = rows.take(pa.array(alive))
         context = Context(fresh=is_fresh[alive], seed=seed)
         judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
         answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
-        verdicts.reject(alive, rejected, entry.rule.name, answer)
-        counts[entry.rule.name] = RuleCount(int(judged.sum()), int(rejected.sum()))
+        # a rule may stand in the config twice, with other options
+        add_counts(counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))})
+        if rejected.any():  # most rules reject few rows of a shard or none: copy only when they do
+            verdicts.reject(alive[rejected], rejected, entry.rule.name, answer)
+            alive, seen = alive[~rejected], seen.filter(pa.array(~rejected))
     new = verdicts.table(is_fresh)
     judged_rows = pa.table([*fresh.columns, *new.columns], schema=ANNOTATIONS)
     earlier = _supersede(earlier, judged_rows, replacing) if replacing else earlier
@@ -86,17 +91,23 @@ def raise_alarm(counts: RuleCounts, rules: Sequence[RuleEntry]) -> None:
     Raises:
         StoppedError: With the share, the likely cause and the option that lifts the alarm.
     """
-    for index, entry in enumerate(rules):
+    for entry in rules:
         count = counts.get(entry.rule.name)
         if count is None or count.judged < ALARM_MIN_ROWS:
             continue
         share = count.rejected / count.judged
         if share > entry.alarm_share:
             raise StoppedError(
-                f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm share "
-                f"{entry.alarm_share:.0%}); check its limits and the specialist whose rows it judges, or "
-                f"lift the alarm with rules.{index}.alarm_share=1"
+                f"rule {entry.rule.name!r} rejected {share:.1%} of {count.judged:,} rows (alarm "
+                f"share {entry.alarm_share:.0%}); check its limits and the specialist whose rows "
+                f"it judges, or lift the alarm with {_lifted(entry)}"
             )
+
+
+def _lifted(entry: RuleEntry) -> str:
+    if entry.place is None:
+        return f"an entry {{rule: {entry.rule.name}, alarm_share: 1}} in rules"
+    return f"rules.{entry.place}.alarm_share=1"
 
 
 def add_counts(total: RuleCounts, more: RuleCounts) -> None:
@@ -111,48 +122,49 @@ class _Ledger:
     """Verdict columns under construction, one entry per row."""
 
     def __init__(self, num_rows: int) -> None:
-        self.alive = np.ones(num_rows, bool)
-        self._rules: list[str] = []
-        self._rule = np.full(num_rows, -1, np.int32)  # place in _rules
+        self._names: list[str] = []
+        self._rule = np.full(num_rows, -1, np.int32)
         self._measured = np.full(num_rows, np.nan, np.float32)
         self._limit = np.full(num_rows, np.nan, np.float32)
-        self._winners = [pa.array([], pa.string())]
-        self._against = np.full(num_rows, -1, np.int64)  # place in _winners, one after the other
+        self._against = np.full(num_rows, -1, np.int64)  # position in the pieces, one after another
+        self._pieces = [pa.array([], pa.string())]
+        self._num_terms = 0
 
     def reject(
         self,
-        rows: npt.NDArray[np.intp],
+        losers: npt.NDArray[np.intp],
         rejected: npt.NDArray[np.bool_],
         rule: str,
         answer: Verdicts,
     ) -> None:
-        losers = rows[rejected]
-        self.alive[losers] = False
-        self._rule[losers] = len(self._rules)
-        self._rules.append(rule)
+        """Notes rows that lost: `losers` are their places here, `rejected` those in the answer."""
+        self._rule[losers] = len(self._names)
+        self._names.append(rule)
         self._measured[losers] = _numbers(answer.measured, rejected)
         self._limit[losers] = _numbers(answer.limit, rejected)
         if answer.against is not None:
-            taken = sum(map(len, self._winners))
-            self._against[losers] = np.arange(taken, taken + len(losers))
-            self._winners.append(answer.against.filter(pa.array(rejected)).cast(pa.string()))
+            terms = answer.against.filter(pa.array(rejected)).cast(pa.string())
+            self._pieces.append(terms)
+            self._against[losers] = self._num_terms + np.arange(len(losers))
+            self._num_terms += len(losers)
 
     def table(self, chosen: npt.NDArray[np.bool_]) -> pa.Table:
         rule, against = self._rule[chosen], self._against[chosen]
+        terms = pa.chunked_array(self._pieces).combine_chunks()
         columns = {
-            "status": _words((~self.alive[chosen]).astype(np.int32), ["kept", "rejected"]),
-            "rule": _words(rule, self._rules),
+            "status": _words((rule >= 0).astype(np.int32), ["kept", "rejected"]),
+            "rule": _words(rule, self._names),
             "measured": pa.array(self._measured[chosen], pa.float32(), from_pandas=True),
             "limit": pa.array(self._limit[chosen], pa.float32(), from_pandas=True),
-            "against": pa.concat_arrays(self._winners).take(pa.array(against, mask=against < 0)),
+            "against": terms.take(pa.array(against, mask=against < 0)),
         }
-        return canonical(pa.table(columns), VERDICT)
+        return pa.table(columns, schema=VERDICT)
 
 
-def _words(places: npt.NDArray[np.int32], words: list[str]) -> pa.DictionaryArray:
-    """The word at each place, null below 0."""
-    indices = pa.array(places, mask=places < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+def _words(codes: npt.NDArray[np.int32], names: list[str]) -> pa.Array:
+    """A dictionary column; a negative code is null."""
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 
 def _numbers(
@@ -172,7 +184,10 @@ def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) -> pa.Table:
-    """Earlier kept rows named as parents by kept rows of a replacing source are superseded by them."""
+    """Earlier kept rows, superseded where a kept row of a replacing source names them a parent.
+
+    What a person said, only a person's row supersedes.
+    """
     wins = pc.and_(
         pc.equal(fresh["status"].cast(pa.string()), "kept"),
         pc.is_in(fresh["source"].cast(pa.string()), pa.array(sorted(replacing), pa.string())),
@@ -181,7 +196,10 @@ def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) ->
     parents = winners["parents"].combine_chunks()
     ids = pc.take(winners["annotation_id"], pc.list_parent_indices(parents))
     found = pc.index_in(earlier["annotation_id"], pc.list_flatten(parents))
-    hit = pc.and_(pc.is_valid(found), pc.equal(earlier["status"].cast(pa.string()), "kept"))
+    by_person = pc.take(pc.take(winners["human"], pc.list_parent_indices(parents)), found)
+    may = pc.or_(pc.invert(earlier["human"]), by_person)
+    kept = pc.equal(earlier["status"].cast(pa.string()), "kept")
+    hit = pc.and_(pc.and_(pc.is_valid(found), kept), pc.fill_null(may, False))
     by = pc.take(ids, found)
     names = pc.take(
         pc.take(winners["source"].cast(pa.string()), pc.list_parent_indices(parents)), found

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoppedError
 from engine.output import read_if_there
 from engine.source.shapes import Location
 
 LEASE = "_run/lease.json"
 
-# A driver renews its lease every RENEW_S; one on another machine that has not for this long is dead.
+# A driver renews its lease every RENEW_S; one on another machine that has not for
+# LEASE_TIMEOUT_S is dead.
 RENEW_S = 10.0
 LEASE_TIMEOUT_S = 60.0
+# Of two drivers that start at the same moment the one that writes last holds the lease; the other
+# sees so if it looks again after longer than a look and a write take.
+SETTLE_S = 0.25
 
 
 @dataclass
@@ -40,14 +44,27 @@ class Lease:
                 f"{output.uri}: process {held.get('pid')} on {held.get('host')} is writing there; "
                 f"wait for it, or delete {LEASE} if that process is gone"
             )
-        lease.renew()
-        seen = holder(output)
-        if seen is None or seen["owner"] != lease.owner["owner"]:
+        lease._write()
+        time.sleep(SETTLE_S)
+        if not lease._is_ours():
             raise ConfigError(f"{output.uri}: another run took the lease at the same moment")
         return lease
 
     def renew(self) -> None:
-        """Says that this driver is alive."""
+        """Says that this driver is alive.
+
+        Raises:
+            StoppedError: The lease is another driver's: two would delete each other's files.
+        """
+        if not self._is_ours():
+            raise StoppedError(f"{self.output.uri}: another run has taken over; this one stops")
+        self._write()
+
+    def _is_ours(self) -> bool:
+        held = holder(self.output)
+        return held is not None and held.get("owner") == self.owner["owner"]
+
+    def _write(self) -> None:
         self.output.write(LEASE, json.dumps({**self.owner, "renewed": time.time()}).encode())
 
     def __enter__(self) -> "Lease":
@@ -57,18 +74,21 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Gives the output free."""
-        self.output.delete(LEASE)
+        """Gives the output free, unless another driver has taken it."""
+        if self._is_ours():
+            self.output.delete(LEASE)
 
 
 def holder(output: Location) -> dict[str, Any] | None:
     """The living driver that holds the output, or None."""
     raw = read_if_there(output, LEASE)
     try:
-        held = dict(json.loads(raw.to_pybytes())) if raw is not None else None
+        held = json.loads(raw.to_pybytes()) if raw is not None else None
     except ValueError:
         return None  # half-written by a driver that died: nobody holds it
-    return None if held is None or _is_dead(held) else held
+    if not isinstance(held, dict) or "owner" not in held:
+        return None
+    return None if _is_dead(held) else held
 
 
 def _owner() -> dict[str, Any]:

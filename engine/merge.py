@@ -21,12 +21,16 @@ def identify(
 ) -> pa.Table:
     """The rows with `source`, `model`, `revision`, `round`, ids and references filled in.
 
-    A specialist may name its own rows in `annotation_id` to refer to them from `region_id`, `text_id`
-    and `parents` of the same answer; such names become the final ids. A region that is not named
-    is its own first claim: its `region_id` is its `annotation_id`.
+    A specialist may name its own rows in `annotation_id` to refer to them from `region_id`,
+    `text_id` and `parents` of the same answer; such names become the final ids. A region that is
+    not named is its own first claim: its `region_id` is its `annotation_id`.
 
     Args:
         rows: Claims of one specialist; the rows of one image in the order the specialist gave them.
+        source: Name of the specialist.
+        model: Its model id.
+        revision: Of its weights; null where there are none.
+        round_: 0 for the first annotation, k for what round k writes.
 
     Returns:
         Claims in the given order; no rows, no rows.
@@ -50,11 +54,15 @@ def identify(
 def _ordinals(
     keys: list[str], prompts: list[str | None], source_ids: list[str | None]
 ) -> list[int | str]:
-    """The source's own id, or the number of the row among those of its image and prompt."""
-    seen: Counter[tuple[str, str | None]] = Counter()
+    """The number of each row among those of its image, prompt and own id.
+
+    A source may give one id to several rows, and the id "0" is not the row of number 0.
+    """
+    seen: Counter[tuple[str, str | None, str | None]] = Counter()
     ordinals: list[int | str] = []
-    for group, own in zip(zip(keys, prompts, strict=True), source_ids, strict=True):
-        ordinals.append(seen[group] if own is None else own)
+    for group in zip(keys, prompts, source_ids, strict=True):
+        own = group[2]
+        ordinals.append(seen[group] if own is None else f"{own}/{seen[group]}")
         seen[group] += 1
     return ordinals
 
@@ -89,8 +97,9 @@ def check_rows(rows: pa.Table, image_keys: Sequence[str]) -> pa.Table:
     A box is not judged here: an impossible one is a claim, and `invalid_box` rejects it.
 
     Raises:
-        TableError: A column is missing or of a wrong type, an image was not among those given, a kind
-            has no such role, a region has no text (proposals aside), or a score is not a number.
+        TableError: A column is missing or of a wrong type, an image was not among those given, a
+            kind has no such role, a row has no text (proposals aside), a score is not a number,
+            or a polygon is not rings of corners.
     """
     if not isinstance(rows, pa.Table):
         raise TableError(
@@ -112,7 +121,16 @@ def check_rows(rows: pa.Table, image_keys: Sequence[str]) -> pa.Table:
             raise TableError(
                 f"returned a {name} that is not a finite number; return null for no score"
             )
+    _check_polygons(rows["polygon"])
     return rows
+
+
+def _check_polygons(polygons: pa.ChunkedArray) -> None:
+    rings = pc.list_flatten(polygons)
+    if pc.any(pc.equal(pc.bit_wise_and(pc.list_value_length(rings), 1), 1)).as_py():
+        raise TableError("returned a polygon with half a corner; rings are x0, y0, x1, y1, ...")
+    if pc.any(pc.invert(pc.is_finite(pc.list_flatten(rings)))).as_py():
+        raise TableError("returned a polygon with a coordinate that is not a finite number")
 
 
 def _check_roles(rows: pa.Table) -> None:
@@ -129,7 +147,7 @@ def _check_roles(rows: pa.Table) -> None:
 def merge(
     tables: Sequence[pa.Table], image_keys: Sequence[str], schema: pa.Schema = CLAIM
 ) -> pa.Table:
-    """All tables in one, sorted by image (in the given order), then as given: sources, then ordinals.
+    """All tables in one, by image in the given order, then as given: sources, then ordinals.
 
     Returns:
         One canonical table: the same rows in the same tables give the same bytes.

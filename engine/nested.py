@@ -1,4 +1,4 @@
-"""The nested per-image view of kept rows: what stands as KEY.json in a tar. A view, made at the edge."""
+"""The nested per-image view of kept rows, made only at the edge: what KEY.json in a tar holds."""
 
 import json
 from collections.abc import Iterator

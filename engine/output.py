@@ -1,14 +1,20 @@
 """What a dataset's place must do beyond reading and writing: take over files, be emptied."""
 
+import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
+from engine.errors import ConfigError
 from engine.source.local import LocalFolder
 from engine.source.shapes import Location, ReadError
+
+# The names under which `LocalFolder.write` writes before it renames.
+_TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 
 
 def read_if_there(output: Location, path: str) -> pa.Buffer | None:
@@ -52,25 +58,55 @@ def everything_in(output: Location) -> Iterator[str]:
     root = local_path(output, "")
     if root is not None and not root.is_dir():
         return
-    for entry in output.walk():
-        yield entry.uri
+    # A prefix nothing was written below does not exist in a bucket; a wrong bucket, or a right that
+    # is missing, is told by the first write.
+    with contextlib.suppress(ConfigError):
+        for entry in output.walk():
+            yield entry.uri
 
 
-def empty(output: Location, keep: str) -> None:
-    """Deletes all files of a dataset but those below the folder `keep`."""
+def empty(output: Location, keep: str, *, markers: str, proof: str) -> None:
+    """Deletes all files of a dataset but those below the folder `keep`.
+
+    Folders of the name `markers` go first and the file `proof` after all folders: killed half-way,
+    what is left is a dataset with some shards to be made again, or no dataset.
+    """
     root = local_path(output, "")
-    if root is not None:
-        for item in sorted(root.iterdir()) if root.is_dir() else []:
-            if item.name == keep:
-                continue
-            if item.is_dir() and not item.is_symlink():
-                shutil.rmtree(item)
-            else:
-                item.unlink()
-        return
-    for path in everything_in(output):
-        if not path.startswith(f"{keep}/"):
+    if root is None:
+        paths = [path for path in everything_in(output) if not path.startswith(f"{keep}/")]
+        for path in sorted(
+            paths, key=lambda p: (f"/{markers}/" not in p, "/" not in p, p != proof, p)
+        ):
             output.delete(path)
+        return
+    if not root.is_dir():
+        return
+    for folder in sorted(root.glob(f"*/{markers}")):
+        shutil.rmtree(folder)
+    for item in sorted(root.iterdir(), key=lambda p: (p.is_file(), p.name != proof, p.name)):
+        if item.name == keep:
+            continue
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
+def final_name(name: str) -> str:
+    """The name a file was being written for, where `name` is one to write aside; else `name`."""
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else name
+
+
+def remove_leftovers(output: Location) -> None:
+    """Deletes files that a killed driver had not finished; only whoever holds the lease may."""
+    root = local_path(output, "")
+    if root is None:
+        return  # an upload that was cut off leaves no object
+    for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
+        for path in root.glob(pattern):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

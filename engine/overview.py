@@ -1,10 +1,12 @@
-"""Tables for the terminal: what a run would do, what is missing, what failed, what options there are."""
+"""Tables for the terminal: what a run would do, what is missing, what failed, what options are."""
 
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
@@ -13,9 +15,10 @@ from rich.text import Text
 
 from engine import dataset
 from engine.checks import Check
+from engine.job import Job
 from engine.reading import read_failures
 from engine.registry import Registry
-from engine.run import Job, Listed
+from engine.run import Listed
 from engine.shard import level_order
 from engine.source.shapes import Location
 
@@ -30,14 +33,25 @@ def plan_overview(job: Job, listed: Listed) -> Group:
         Syntax(dataset.dump_config(job.config), "yaml", background_color="default"),
         Text(
             f"{plan.num_rows:,} images in {shards:,} shards of up to {job.config.source.shard_size}"
+            f", {_size(plan)} to read"
         ),
     ]
+    workers = job.config.runner.workers
     for reason, count in sorted(listed.ignored.items()):
         parts.append(Text(f"ignored: {count:,} x {reason}"))
     for number, names in enumerate(level_order(job.specialists)):
-        parts.append(Text(f"level {number}: {', '.join(names)}"))
+        shown = ", ".join(f"{name} x {workers.get(name, 'auto')}" for name in names)
+        parts.append(Text(f"level {number}: {shown}"))
+    parts.append(
+        Text("`auto` workers follow from what the first batches cost, and so does the time")
+    )
     parts.append(Text("nothing was written; `fld annotate` with the same arguments runs it"))
     return Group(*parts)
+
+
+def _size(plan: pa.Table) -> str:
+    total = pc.sum(plan["size_bytes"]).as_py()
+    return "an unknown size" if total is None else f"{total / 1e6:,.1f} MB"
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
@@ -79,7 +93,9 @@ def options_table(registry: Registry, name: str | None) -> RenderableType:
         table.add_column(heading)
     for field in dataclasses.fields(cls):
         if field.init:
-            table.add_row(field.name, _type_name(field.type), _default(field))
+            # as Text: rich would read the brackets of a type as markup
+            row = (field.name, _type_name(field.type), _default(field))
+            table.add_row(*map(Text, row))
     return Group(Padding(Text(inspect.getdoc(cls) or ""), (0, 0, 1, 0)), table)
 
 
@@ -88,7 +104,8 @@ def _summary(cls: type[Any]) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    is_plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if is_plain else str(annotation)
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:

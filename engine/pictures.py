@@ -64,7 +64,8 @@ def _picture(one: OneImage, *, rejected: bool) -> Image.Image:
     image = one.image.to_pylist()[0]
     if one.data is None:
         raise ConfigError(
-            f"image {image['image_key']!r}: status {image['status']}, the dataset holds no pixels of it"
+            f"image {image['image_key']!r}: status {image['status']}, "
+            "the dataset holds no pixels of it"
         )
     rows = one.annotations
     if not rejected:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from engine.errors import StoppedError
+from engine.errors import SpecialistError, StoppedError
 from engine.failures import Failure, fail
 from engine.worker import Receipt
 
@@ -85,12 +85,26 @@ class Pool:
         """Starts workers until there are `size`.
 
         Raises:
-            SpecialistError: A worker could not load its model.
+            SpecialistError: A worker could not load its model, or died of it.
         """
         missing = size - len(self._workers)
-        for worker in await asyncio.gather(*(self._spawn() for _ in range(missing))):
+        for worker in await asyncio.gather(*(self._start() for _ in range(missing))):
             self._workers.add(worker)
             self._idle.put_nowait(worker)
+
+    async def _start(self) -> Worker:
+        """A worker with its model loaded; one killed while it loads is given another chance."""
+        deaths: list[WorkerDiedError] = []
+        while len(deaths) < _MAX_DEATHS:
+            try:
+                return await self._spawn()
+            except WorkerDiedError as death:
+                _log.warning("%s: a worker died while loading (%s)", self.name, death)
+                deaths.append(death)
+        raise SpecialistError(
+            f"specialist {self.name!r}: its process ended {_MAX_DEATHS} times while loading: "
+            f"{deaths[-1]}"
+        )
 
     def close(self) -> None:
         """Ends all workers."""
@@ -126,9 +140,9 @@ class Pool:
             return
         failed = f", {self.num_failures:,} of them failures" if self.num_failures else ""
         raise StoppedError(
-            f"specialist {self.name!r} gave no row for its first {self.num_images:,} images{failed}; "
-            "some exports load and never detect: try its model on one image you know, or raise its "
-            "`quiet_limit` (null turns the alarm off)"
+            f"specialist {self.name!r} gave no row for its first {self.num_images:,} images"
+            f"{failed}; some exports load and never detect: try its model on one image you know, "
+            "or raise its `quiet_limit` (null turns the alarm off)"
         )
 
     async def _one_by_one(

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.run import Observer
+from engine.job import Observer
 from engine.status import Run
 
 _log = logging.getLogger(__name__)

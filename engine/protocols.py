@@ -33,14 +33,17 @@ class Image(Protocol):
     def rgb(self, min_side: int | None = None) -> npt.NDArray[np.uint8]:
         """Upright pixels, shape (height, width, 3).
 
-        With `min_side` a decoder that can shrink while it decodes may return a smaller picture whose
-        shorter side is still at least that many pixels; the caller scales coordinates back.
+        With `min_side` a decoder that can shrink while it decodes may return a smaller picture
+        whose shorter side is still at least that many pixels; the caller scales coordinates back.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one worker of a specialist needs: CPU threads, GPUs (a fraction shares one), memory in bytes."""
+    """What one worker of a specialist needs.
+
+    CPU threads, GPUs (a fraction shares one), and memory in bytes.
+    """
 
     cpus: int = 1
     gpus: float = 0.0
@@ -98,12 +101,13 @@ class Specialist(Protocol):
 
         Args:
             images: A batch of one shard; fixed size and order, so that reruns are identical.
-            rows: The kept rows of these images of the kinds in `requires`; no rows when it is empty.
+            rows: The kept rows of these images of the kinds in `requires`; none when it is empty.
 
         Returns:
-            Rows with `image_key`, `kind`, `role` and what it knows; `prompt`, `parents`, `region_id`
-            where they apply. `annotation_id`, `source`, `model`, `revision`, `round` are filled in later.
-            Any exception is taken as: this batch is to be tried again image by image.
+            Rows with `image_key`, `kind`, `role` and what it knows; `prompt`, `parents`,
+            `region_id` where they apply. `annotation_id`, `source`, `model`, `revision`, `round`
+            are filled in later. Any exception is taken as: this batch is to be tried again image
+            by image.
         """
 
 
@@ -111,8 +115,8 @@ class Specialist(Protocol):
 class Context:
     """What rules may look at beside the tables.
 
-    `fresh` marks the rows under judgement; the others are kept rows of earlier levels. `seed` is the
-    run's.
+    `fresh` marks the rows under judgement; the others are kept rows of earlier levels. `seed` is
+    the run's.
     """
 
     fresh: npt.NDArray[np.bool_]

@@ -17,7 +17,7 @@ from engine.source.shapes import Location
 
 @dataclass(frozen=True)
 class OneImage:
-    """One image of a dataset: its row, its claims with verdicts, its bytes where the tar holds them."""
+    """One image of a dataset: its row, claims with verdicts, and bytes if the tar has them."""
 
     image: pa.Table
     annotations: pa.Table
@@ -36,8 +36,9 @@ def read_tables(output: Location, version: str) -> Iterator[tuple[int, pa.Table,
 
 
 def read_failures(output: Location, version: str) -> Iterator[dict[str, str]]:
-    """Every failure with its image: `image_key`, `uri`, `status`, and stage, source, cause, message.
+    """Every failure with its image.
 
+    Each has `image_key`, `uri` and `status` of the image, and stage, source, cause and message.
     Only shards whose marker counts failures are opened.
     """
     markers = dataset.Markers(output, version)

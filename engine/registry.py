@@ -38,7 +38,8 @@ class Registry:
         """The class of that name; its dataclass fields are the options of a config entry.
 
         Raises:
-            ConfigError: There is no such name (the nearest is named), or its module does not import.
+            ConfigError: There is no such name (the nearest is named), or its module does not
+                import.
         """
         known = self.names()
         if name not in known:

@@ -1,14 +1,6 @@
-"""The driver of a run: prepares, takes the output, sends shards through a crew, and tells what happened."""
+"""A run from its config to its end: prepares, plans, takes the output, drives, resumes."""
 
-import asyncio
-import contextlib
-import errno
-import logging
-import signal
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,50 +9,23 @@ import pyarrow as pa
 
 from engine import dataset
 from engine.config import Config
-from engine.crew import open_crew, scratch_folder
-from engine.errors import ConfigError, ShardError, SpecialistError, StoppedError
-from engine.judge import RuleEntry, raise_alarm
-from engine.lease import RENEW_S, Lease
-from engine.output import empty, everything_in
-from engine.protocols import Specialist
-from engine.shard import Crew, JudgePlan, ShardJob, level_order, run_shard
-from engine.sink import Target
+from engine.drive import Drive
+from engine.errors import ConfigError, SpecialistError
+from engine.job import VERSION, Job, Observer
+from engine.lease import Lease
+from engine.output import empty, everything_in, final_name, remove_leftovers
+from engine.retry import as_they_are
+from engine.shard import ShardJob, level_order
+from engine.sink import DONE
 from engine.source.filesystem import open_location
 from engine.source.plan import make_plan
 from engine.source.shapes import Location
-from engine.stages import StageSpec, source_of
-from engine.status import Run, StatusFile
+from engine.stages import source_of
+from engine.status import Run
 from engine.worker import SpecialistSpec
 
-_log = logging.getLogger(__name__)
-
-VERSION = "round-0"
-_MAX_TRIES = 3  # of a shard whose objects were lost with a node
-
-
-class Observer:
-    """What a run reports while it runs. Every method may be left as it is."""
-
-    def planned(self, run: "Run") -> None:
-        """The plan is made or read; nothing has started."""
-
-    def started(self, run: "Run") -> None:
-        """All models are loaded."""
-
-    def shard_done(self, run: "Run", marker: dict[str, Any]) -> None:
-        """A shard was committed."""
-
-    def tick(self, run: "Run") -> None:
-        """A moment has passed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run, resolved: its config, and the specialists and rules built from it."""
-
-    config: Config
-    specialists: Sequence[Specialist]
-    rules: Sequence[RuleEntry]
+# What a run that died before dataset.json was written may have left.
+_OURS = ("_run", dataset.PLAN, dataset.CONFIG, dataset.DATASET)
 
 
 def annotate(
@@ -100,17 +65,20 @@ def annotate(
     else:
         dataset.check_same_run(output, dataset.read_dataset(output), identity)
     with Lease.take(output) as lease:
+        remove_leftovers(output)
         if fresh is not None:
+            if not overwrite and output.exists(dataset.DATASET):
+                raise ConfigError(f"{output.uri}: another run has just made a dataset there")
             _start_dataset(output, job.config, identity, fresh)
         plan, modified = dataset.read_plan(output)
         run = Run(job.config, plan, dataset.count_shards(plan), levels)
         run.ignored = fresh.ignored if fresh is not None else {}
         markers = dataset.Markers(output, VERSION)
-        todo = _todo(run, markers, retry_failed=retry_failed)
+        todo, again = _todo(run, markers, retry_failed=retry_failed)
         observer.planned(run)
-        if todo:
-            jobs = _jobs(plan, modified, todo, retry=retry_failed)
-            _Drive(job, run, specs, output, markers, lease, observer).run(jobs)
+        if todo or again:
+            jobs = _jobs(plan, modified, todo, again, retry=retry_failed)
+            Drive(job, run, specs, output, markers, lease, observer).run(jobs)
         markers.save()
         return run
 
@@ -152,7 +120,7 @@ def list_source(config: Config, limit: int | None) -> "Listed":
 
 @dataclass(frozen=True)
 class Listed:
-    """A source as it was found: the plan, modification times, and files that are no images by reason."""
+    """A source as found: the plan, modification times, and files that are no images, by reason."""
 
     plan: pa.Table
     modified: pa.Array
@@ -172,175 +140,48 @@ def _refuse_foreign(output: Location) -> None:
     if output.exists(dataset.DATASET):
         return
     for path in everything_in(output):
-        if path.split("/")[0] not in ("_run", dataset.PLAN, dataset.CONFIG):
+        if final_name(path.split("/")[0]) not in _OURS:
             raise ConfigError(
-                f"output.uri {output.uri}: holds {path!r} and no dataset.json; choose an empty or new "
-                "folder"
+                f"output.uri {output.uri}: holds {path!r} and no dataset.json; choose an empty or "
+                "new folder"
             )
 
 
 def _start_dataset(
     output: Location, config: Config, identity: dict[str, Any], listed: Listed
 ) -> None:
-    empty(output, keep="_run")
+    empty(output, keep="_run", markers=DONE, proof=dataset.DATASET)
     output.delete(dataset.MARKERS)
     dataset.create_dataset(output, config, identity, listed.plan, listed.modified)
 
 
-def _todo(run: Run, markers: dataset.Markers, *, retry_failed: bool) -> list[int]:
+def _todo(run: Run, markers: dataset.Markers, *, retry_failed: bool) -> tuple[list[int], list[int]]:
+    """The shards without a marker, and those to take again for their failed images."""
     done = markers.load()
     todo = [shard for shard in range(run.num_shards) if shard not in done]
-    if retry_failed:
-        todo = [m["shard"] for m in markers.each() if m["failures"]]
-        markers.forget(todo)
+    again = [m["shard"] for m in markers.each() if m["failures"]] if retry_failed else []
+    markers.forget(again)
     for marker in markers.each():
         run.totals.add(marker)
         run.shards_done += 1
     run.resumed_images = run.totals.num_images
     run.resumed_ok = run.totals.images.get("ok", 0)
-    return todo
+    return todo, again
 
 
 def _jobs(
-    plan: pa.Table, modified: pa.Array | None, todo: list[int], *, retry: bool
+    plan: pa.Table, modified: pa.Array | None, todo: list[int], again: list[int], *, retry: bool
 ) -> Iterator[ShardJob]:
+    if retry:
+        # A retry that was cut off between two files of a shard leaves it without a marker: it is
+        # made anew with the files as they are, so that what was mended for the retry counts.
+        plan, modified = as_they_are(plan), None
     shards = plan["shard"].to_numpy()
-    starts = np.searchsorted(shards, todo, "left")
-    ends = np.searchsorted(shards, todo, "right")
-    for shard, start, end in zip(todo, starts.tolist(), ends.tolist(), strict=True):
+    numbers = sorted([*todo, *again])
+    starts = np.searchsorted(shards, numbers, "left")
+    ends = np.searchsorted(shards, numbers, "right")
+    taken_again = set(again)
+    for shard, start, end in zip(numbers, starts.tolist(), ends.tolist(), strict=True):
         times = modified.slice(start, end - start) if modified is not None else None
-        yield ShardJob(shard, plan.slice(start, end - start).combine_chunks(), times, retry)
-
-
-class _Drive:
-    """The loop of one run: bounded shards in flight, alarms, lease, status."""
-
-    def __init__(
-        self,
-        job: Job,
-        run: Run,
-        specs: list[SpecialistSpec],
-        output: Location,
-        markers: dataset.Markers,
-        lease: Lease,
-        observer: Observer,
-    ) -> None:
-        self._job = job
-        self._run = run
-        self._specs = specs
-        self._output = output
-        self._markers = markers
-        self._lease = lease
-        self._observer = observer
-        self._status = StatusFile(output)
-
-    def run(self, jobs: Iterator[ShardJob]) -> None:
-        """Runs all jobs to their commit.
-
-        Raises:
-            StoppedError: An alarm, a full disk or a signal ended it early.
-        """
-        state = "stopped"
-        try:
-            asyncio.run(self._main(jobs))
-            state = "finished"
-        except (KeyboardInterrupt, asyncio.CancelledError) as err:
-            raise StoppedError("stopped by a signal; the same command resumes") from err
-        except OSError as err:
-            raise self._disk_error(err) from err
-        finally:
-            with contextlib.suppress(OSError):  # a full disk has been told already
-                self._status.write(self._run, state)
-            for pool in self._run.pools.values():
-                pool.close()
-            self._run.pools = {}
-
-    async def _main(self, jobs: Iterator[ShardJob]) -> None:
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
-        assert main is not None
-        loop.set_default_executor(ThreadPoolExecutor(max_workers=32))
-        loop.add_signal_handler(signal.SIGTERM, main.cancel)
-        runner = self._job.config.runner
-        async with open_crew(self._specs, self._stage_spec(), runner) as crew:
-            self._run.pools = crew.pools
-            self._run.started_at = time.monotonic()
-            self._observer.started(self._run)
-            ticker = asyncio.create_task(self._tick())
-            grower = asyncio.create_task(crew.grow())
-            lanes = [
-                asyncio.create_task(self._lane(jobs, crew)) for _ in range(runner.shards_in_flight)
-            ]
-            try:
-                await _first_error([*lanes], [ticker, grower])
-            finally:
-                for task in (*lanes, ticker, grower):
-                    task.cancel()
-                await asyncio.gather(*lanes, ticker, grower, return_exceptions=True)
-
-    async def _lane(self, jobs: Iterator[ShardJob], crew: Crew) -> None:
-        for job in jobs:
-            marker = await self._shard(job, crew)
-            self._markers.add(marker)
-            self._run.totals.add(marker)
-            self._run.shards_done += 1
-            self._observer.shard_done(self._run, marker)
-            raise_alarm(self._run.totals.rules, self._job.rules)
-
-    async def _shard(self, job: ShardJob, crew: Crew) -> dict[str, Any]:
-        for attempt in range(1, _MAX_TRIES + 1):
-            try:
-                return await run_shard(job, crew, self._run.levels)
-            except crew.lost as err:
-                _log.warning("shard %06d: its data was lost with a node (%s)", job.shard, err)
-                if attempt == _MAX_TRIES:
-                    raise ShardError(
-                        f"shard {job.shard:06d}: its data was lost {_MAX_TRIES} times; is a node short of "
-                        "memory? Lower runner.shards_in_flight or source.shard_size"
-                    ) from err
-        raise AssertionError("unreachable")
-
-    async def _tick(self) -> None:
-        last = 0.0
-        while True:
-            self._observer.tick(self._run)
-            if time.monotonic() - last > RENEW_S:
-                await asyncio.to_thread(self._lease.renew)
-                await asyncio.to_thread(self._status.write, self._run, "running")
-                last = time.monotonic()
-            await asyncio.sleep(0.5)
-
-    def _stage_spec(self) -> StageSpec:
-        config = self._job.config
-        replacing = frozenset(
-            s.name for s in self._job.specialists if getattr(s, "replaces", False)
-        )
-        target = Target(
-            self._output, VERSION, scratch_folder(self._output), config.output.pixels == "copy"
-        )
-        return StageSpec(
-            run_id=uuid.uuid4().hex,
-            source=source_of(config),
-            target=target,
-            limits=config.limits,
-            batch_size=config.runner.batch_size,
-            judge_plan=JudgePlan(tuple(self._job.rules), replacing, config.seed),
-        )
-
-    def _disk_error(self, err: OSError) -> Exception:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(err):
-            return StoppedError(
-                f"{self._output.uri}: no space left; free some and run the same command again"
-            )
-        return err
-
-
-async def _first_error(lanes: list[Any], helpers: list[Any]) -> None:
-    """Waits for all lanes; the first error, of a lane or a helper, ends the wait."""
-    pending = set(lanes)
-    watched = {*lanes, *helpers}
-    while pending:
-        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        watched -= done
-        pending -= done
+        rows = plan.slice(start, end - start).combine_chunks()
+        yield ShardJob(shard, rows, times, shard in taken_again)

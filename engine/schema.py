@@ -1,6 +1,7 @@
-"""The two Arrow tables every part of the engine speaks in: annotations (one row, one claim) and images.
+"""The two Arrow tables all parts speak in: annotations (one row, one claim) and images.
 
-A claim is written once and never changes; the verdict columns say what a label version thinks of it.
+A claim is written once and never changes; the verdict columns say what a label version thinks of
+it.
 """
 
 import hashlib
@@ -174,19 +175,12 @@ def _is_column(value: Any) -> bool:
 
 def _to_array(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
     try:
-        if value is None:
-            return pa.nulls(num_rows, field.type)
         if not _is_column(value):
-            if pa.types.is_dictionary(field.type):
-                return pa.DictionaryArray.from_arrays(
-                    pa.array(np.zeros(num_rows, np.int32)), pa.array([value], pa.string())
-                )
-            return pa.repeat(pa.scalar(value, field.type), num_rows)
+            return _repeated(field, value, num_rows)
         if isinstance(value, pa.ChunkedArray):
             value = value.combine_chunks()
         if isinstance(value, np.ndarray) and field.type == BOX:
-            flat = pa.array(np.ascontiguousarray(value, np.float32).reshape(-1), pa.float32())
-            return pa.FixedSizeListArray.from_arrays(flat, 4)
+            return _boxes_of(value)
         if isinstance(value, pa.Array):
             return (
                 encode_words(value)
@@ -206,8 +200,25 @@ def _to_array(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
         raise TableError(f"column {field.name!r}: {err}; wanted {field.type}") from err
 
 
+def _boxes_of(boxes: npt.NDArray[Any]) -> pa.Array:
+    if boxes.size and boxes.shape[1:] != (4,):
+        raise ValueError(f"shape {boxes.shape}, a box has four numbers")
+    flat = pa.array(np.ascontiguousarray(boxes, np.float32).reshape(-1), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, 4)
+
+
+def _repeated(field: pa.Field, value: Any, num_rows: int) -> pa.Array:
+    if value is None:
+        return pa.nulls(num_rows, field.type)
+    if pa.types.is_dictionary(field.type):
+        return pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(num_rows, np.int32)), pa.array([value], pa.string())
+        )
+    return pa.repeat(pa.scalar(value, field.type), num_rows)
+
+
 def encode_words(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The column dictionary-encoded afresh, in order of first appearance, so that equal columns are equal bytes."""
+    """The column dictionary-encoded afresh, by first appearance: equal columns, equal bytes."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if pa.types.is_dictionary(column.type):

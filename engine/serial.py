@@ -5,9 +5,12 @@ and because a specialist that crashes or hangs must not take the run with it.
 """
 
 import asyncio
+import contextlib
 import functools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,6 +24,7 @@ from engine.shard import Level, Loaded, ShardJob, Totals
 from engine.stages import StageSpec, stages_of
 from engine.worker import Host, Receipt, SpecialistSpec, environment
 
+_LOOK_S = 1.0  # between looks whether a silent subprocess is still there
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -103,18 +107,18 @@ class ProcessWorker:
 
         Raises:
             SpecialistError: It could not be loaded, or not within the time.
+            WorkerDiedError: The process ended.
         """
         try:
             error = await asyncio.wait_for(asyncio.to_thread(self._receive), timeout_s)
+        except asyncio.CancelledError:
+            self.kill()  # no pool knows it yet
+            raise
         except TimeoutError as err:
             self.kill()
             raise SpecialistError(
                 f"specialist {self._name!r} was not loaded within {timeout_s:g} s; "
                 "raise runner.load_timeout_s if its weights are large"
-            ) from err
-        except WorkerDiedError as err:
-            raise SpecialistError(
-                f"specialist {self._name!r}: its process ended while loading: {err}"
             ) from err
         if error is not None:
             raise error
@@ -127,8 +131,11 @@ class ProcessWorker:
         return answer
 
     def kill(self) -> None:
-        """Ends the subprocess; a call under way sees the pipe close."""
-        self._process.kill()
+        """Ends the subprocess and all it started; a call under way sees the pipe close."""
+        assert self._process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # it may have had no time to lead a group
         self._process.join()
 
     def _exchange(self, message: Any) -> Any:
@@ -140,9 +147,14 @@ class ProcessWorker:
 
     def _receive(self) -> Any:
         try:
-            return self._pipe.recv()
-        except (EOFError, ConnectionResetError) as err:
+            # Processes that the specialist started may hold the pipe open after its death.
+            while not self._pipe.poll(_LOOK_S) and self._process.exitcode is None:
+                pass
+            if self._pipe.poll():
+                return self._pipe.recv()
+        except (EOFError, OSError) as err:
             raise self._death() from err
+        raise self._death()
 
     def _death(self) -> WorkerDiedError:
         self._process.join(timeout=5)
@@ -160,7 +172,9 @@ async def spawn(spec: SpecialistSpec, load_timeout_s: float) -> ProcessWorker:
 
 
 def _serve(pipe: Connection, spec: SpecialistSpec) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    os.setpgrp()  # Ctrl-C is the driver's to handle, and whatever is started here ends with it
+    os.dup2(2, 1)  # what libraries print is no result of the command
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     host = Host(spec)
     try:
         host.load()
@@ -174,3 +188,11 @@ def _serve(pipe: Connection, spec: SpecialistSpec) -> None:
         except (EOFError, ConnectionResetError):
             return  # the driver is gone
         pipe.send(host.annotate(batch, rows, only))
+
+
+def _end_with_driver() -> None:
+    """Ends this process group when the driver is gone, however long a batch would have taken."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os.killpg(0, signal.SIGKILL)

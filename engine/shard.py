@@ -1,7 +1,7 @@
 """One shard through all its levels: read, annotate and judge level by level, write. Knows no Ray.
 
-`run_shard` is the one flow; a `Crew` says where each stage runs. The stages themselves are the plain
-functions below it.
+`run_shard` is the one flow; a `Crew` says where each stage runs. The stages themselves are the
+plain functions below it.
 """
 
 import asyncio
@@ -66,9 +66,11 @@ class Totals:
     failures: Failures = field(default_factory=list)
     num_rows: dict[str, int] = field(default_factory=dict)  # as they left each specialist
     rules: RuleCounts = field(default_factory=dict)
+    isolated: bool = False  # a batch was run image by image: outside the promise of equal bytes
 
     def add(self, level: Level, counts: RuleCounts) -> None:
         """Adds one level."""
+        self.isolated |= level.isolated
         self.failures.extend(level.failures)
         self.num_rows.update(level.num_rows)
         add_counts(self.rules, counts)
@@ -98,7 +100,7 @@ class Crew(Protocol):
     async def settle(
         self, loaded: Loaded, state: Any, level: Level, sources: Sequence[str]
     ) -> tuple[Any, list[Any], RuleCounts]:
-        """The rows with verdicts so far, the kept rows of each batch, and the counts of the rules."""
+        """The rows with verdicts so far, the kept rows of each batch, the counts of the rules."""
 
     async def finish(
         self, job: ShardJob, loaded: Loaded, state: Any, totals: Totals
@@ -106,14 +108,22 @@ class Crew(Protocol):
         """Commits the shard; returns its marker."""
 
 
-async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ShardDone:
+    """A committed shard: its marker, and whether a batch of it had to be run image by image."""
+
+    marker: dict[str, Any]
+    isolated: bool
+
+
+async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) -> ShardDone:
     """Takes a shard from its plan to its marker.
 
     Specialists of one level work on the same batches at the same time; the next level starts when
     the rows of this one are judged.
 
     Returns:
-        The marker of the committed shard.
+        The committed shard.
     """
     loaded = await crew.read(job)
     rows: list[Any] = [None] * len(loaded.batches)
@@ -123,7 +133,7 @@ async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) 
         level = await _annotate(crew, loaded, rows, sources)
         state, rows, counts = await crew.settle(loaded, state, level, sources)
         totals.add(level, counts)
-    return await crew.finish(job, loaded, state, totals)
+    return ShardDone(await crew.finish(job, loaded, state, totals), totals.isolated)
 
 
 async def _annotate(

@@ -1,4 +1,4 @@
-"""Tables and image bytes become a committed shard: written aside, verified, renamed, marker last."""
+"""Tables and image bytes become a shard: written aside, verified, renamed, marker last."""
 
 import hashlib
 import io
@@ -151,16 +151,16 @@ def _check_conservation(
     if images.num_rows != expected.num_images or sum(counts.values()) != expected.num_images:
         spelled = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise ShardError(
-            f"shard {shard:06d}: {expected.num_images:,} images in, {sum(counts.values()):,} accounted "
-            f"for ({spelled}); nothing was committed, please report this"
+            f"shard {shard:06d}: {expected.num_images:,} images in, {sum(counts.values()):,} "
+            f"accounted for ({spelled}); nothing was committed, please report this"
         )
     found = _count_by(annotations["source"])
     for source in {**found, **expected.num_rows}:
         given, kept = expected.num_rows.get(source, 0), found.get(source, 0)
         if given != kept:
             raise ShardError(
-                f"shard {shard:06d}: source {source!r} gave {given:,} rows, the table holds {kept:,}; "
-                "nothing was committed, please report this"
+                f"shard {shard:06d}: source {source!r} gave {given:,} rows, the table holds "
+                f"{kept:,}; nothing was committed, please report this"
             )
 
 

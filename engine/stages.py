@@ -61,7 +61,8 @@ class Stages:
         if job.retry:
             again = read_again(self._source, job.plan, self._spec.target, job.shard, self._limits)
             images, data, positions, carried = again
-            settled = [i for i in range(images.num_rows) if i not in set(positions)]
+            asked, rest = set(positions), range(images.num_rows)
+            settled = [i for i in rest if i not in asked] if self._spec.target.pixels else []
             unasked = cut_batches(images, data, settled, self._spec.batch_size)
         else:
             loaded = read_shard(self._source, job.plan, job.modified, self._limits)

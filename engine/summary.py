@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,11 +21,17 @@ def summary(status: dict[str, Any], output_uri: str) -> Group:
 
 
 def next_steps(status: dict[str, Any], output_uri: str) -> Iterator[str]:
-    """What a user would do next, as command lines."""
+    """What a user would do next, as command lines in rich's markup."""
+    output_uri = escape(output_uri)
     if status["state"] == "interrupted":
-        yield "[bold]Not finished:[/] run the same `fld annotate` command again; it goes on where it stopped."
+        yield (
+            "[bold]Not finished:[/] run the same `fld annotate` command again; it goes on where "
+            "it stopped."
+        )
     if status["failures"]:
-        yield f"Failures: `fld failures {output_uri}` names them; `--retry-failed` takes only those."
+        yield (
+            f"Failures: `fld failures {output_uri}` names them; `--retry-failed` takes only those."
+        )
     if status["images"].get("ok"):
         yield f"Look: `fld inspect {output_uri} --draw sheet.png`, or one image by its key."
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from engine.merge import check_rows, identify
 from engine.pixels import EncodedImage
 from engine.protocols import Specialist
 from engine.schema import CLAIM, empty_claims
+
+# What a specialist may raise. Workers are deaf to Ctrl-C, so a KeyboardInterrupt is its own. A
+# SystemExit is not among them: processes are also ended by it from outside, which is a death.
+_REFUSALS = (Exception, KeyboardInterrupt)
 
 # One batch on its way to a worker: what `EncodedImage` needs, the bytes shared and not copied.
 BATCH = pa.schema(
@@ -40,7 +45,7 @@ THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class SpecialistSpec:
-    """A specialist as it travels to its workers: built, checked, with the revision of its weights."""
+    """A specialist as it travels to its workers: built, checked, with its weights' revision."""
 
     specialist: Specialist
     revision: str | None
@@ -112,7 +117,7 @@ class Host:
         failures: list[tuple[str, Failure]] = []
         try:
             claims = self._ask(images, rows)
-        except Exception as err:  # noqa: BLE001  whatever it was, each image alone tells whose fault
+        except _REFUSALS as err:  # whatever it was, each image alone tells whose fault
             claims, failures = self._ask_one_by_one(images, rows, err)
         seconds = time.perf_counter() - started
         return claims, Receipt(len(images), claims.num_rows, seconds, failures)
@@ -138,7 +143,7 @@ class Host:
         )
 
     def _ask_one_by_one(
-        self, images: Sequence[EncodedImage], rows: pa.Table, first: Exception
+        self, images: Sequence[EncodedImage], rows: pa.Table, first: BaseException
     ) -> tuple[pa.Table, list[tuple[str, Failure]]]:
         if len(images) == 1:
             return empty_claims(), [(images[0].image_key, self._blame(first))]
@@ -146,15 +151,16 @@ class Host:
         for image in images:
             try:
                 answers.append(self._ask([image], _rows_of(rows, [image])))
-            except Exception as err:  # noqa: BLE001  it becomes this image's failure, with its cause
+            except _REFUSALS as err:  # it becomes this image's failure, with its cause
                 failures.append((image.image_key, self._blame(err)))
         return pa.concat_tables([CLAIM.empty_table(), *answers]).unify_dictionaries(), failures
 
-    def _blame(self, err: Exception) -> Failure:
+    def _blame(self, err: BaseException) -> Failure:
         if isinstance(err, TableError):
             return fail("annotate", "bad_rows", err, source=self._spec.name)
-        cause = "out_of_memory" if _is_memory(err) else "raised"
-        return fail("annotate", cause, f"{type(err).__name__}: {err}", source=self._spec.name)
+        said = traceback.format_exception_only(err)[-1]  # even where str(err) raises
+        cause = "out_of_memory" if _is_memory(err, said) else "raised"
+        return fail("annotate", cause, said, source=self._spec.name)
 
 
 def _images(batch: pa.Table) -> list[EncodedImage]:
@@ -173,20 +179,19 @@ def _rows_of(rows: pa.Table, images: Sequence[EncodedImage]) -> pa.Table:
     return rows.filter(pc.is_in(rows["image_key"], keys))
 
 
-def _is_memory(err: Exception) -> bool:
+def _is_memory(err: BaseException, said: str) -> bool:
     # torch and onnxruntime report a failed allocation as RuntimeError, told apart only by its text
-    return isinstance(err, MemoryError) or "allocate" in str(err).lower()
+    return isinstance(err, MemoryError) or "allocate" in said.lower()
 
 
 def _limit_cores(threads: int) -> None:
     """Tells libraries already imported by the runner; the environment covers those that are not."""
-    with contextlib.suppress(ImportError):
-        pa.set_cpu_count(max(1, threads))
-        pa.set_io_thread_count(max(1, threads))
+    pa.set_cpu_count(threads)
+    pa.set_io_thread_count(threads)
 
 
 def _cap_memory(extra_bytes: int) -> None:
-    """Lets this process allocate that much more than it holds now: past it, allocation fails cleanly."""
+    """Lets this process allocate that much more than it holds now; past it, allocation fails."""
     held = 0
     with contextlib.suppress(FileNotFoundError):  # Linux only; elsewhere the limit counts from zero
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,6 @@
 """Columns of an annotation table as numpy arrays: what several rules measure with."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -26,40 +26,54 @@ def flags(column: pa.Array | pa.ChunkedArray) -> Flags:
     return found.astype(bool, copy=False)
 
 
-def is_word(column: pa.ChunkedArray, words: Collection[str]) -> Flags:
-    """Which rows of a dictionary column hold one of the words, shape (n,); null holds none."""
-    codes = words_of(column)
-    wanted = np.array([word in words for word in codes.words], bool)
-    return np.append(wanted, False)[codes.indices]
-
-
 class Words(NamedTuple):
     """A text column as positions in its distinct texts.
 
-    `indices` is int64, shape (n,), -1 for null; `words` holds each distinct text once, in order of
-    first appearance.
+    `indices` is int64, shape (n,), -1 for null; `words` is a string array, each distinct text once,
+    in order of first appearance.
     """
 
     indices: Indices
-    words: list[str]
+    words: pa.Array
 
 
-def words_of(column: pa.ChunkedArray, spell: Callable[[str], str] | None = None) -> Words:
-    """The distinct texts of a column and where each row's is.
+def words_of(column: pa.ChunkedArray, *, fold: bool = False) -> Words:
+    """The distinct texts of a column and where each row's is; no rows, no words.
 
-    `spell` is applied once per distinct text, and texts it spells alike become one. No rows, no
-    words.
+    With `fold` they are casefolded, and texts that differ in case alone are one.
     """
-    array = one_chunk(column)
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    indices = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    words = array.dictionary.to_pylist()
-    if spell is None:
-        return Words(indices, words)
-    places: dict[str, int] = {}
-    moved = [places.setdefault(spell(word), len(places)) for word in words]
-    return Words(np.array([*moved, -1], np.int64)[indices], list(places))
+    array = _encode(one_chunk(column))
+    indices = _codes(array)
+    if not fold:
+        return Words(indices, array.dictionary)
+    folded = _encode(casefold(array.dictionary))
+    return Words(np.append(_codes(folded), -1)[indices], folded.dictionary)
+
+
+def casefold(words: pa.Array) -> pa.Array:
+    """`str.casefold` of each text, none of them null; Arrow does those in ASCII, which are most."""
+    lower = pc.ascii_lower(words)
+    others = pc.invert(pc.string_is_ascii(words))
+    folded = [word.casefold() for word in words.filter(others).to_pylist()]
+    return pc.replace_with_mask(lower, others, pa.array(folded, pa.string()))
+
+
+def is_word(column: pa.ChunkedArray, words: Collection[str]) -> Flags:
+    """Which rows of a dictionary column hold one of the words, shape (n,); null holds none."""
+    found = words_of(column)
+    return np.append(flags(pc.is_in(found.words, pa.array(words, pa.string()))), False)[
+        found.indices
+    ]
+
+
+def _encode(array: pa.Array) -> pa.DictionaryArray:
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+
+
+def _codes(array: pa.DictionaryArray) -> Indices:
+    indices = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+    codes: Indices = indices.astype(np.int64)
+    return codes
 
 
 def image_places(tables: Tables) -> Indices:
@@ -120,7 +134,7 @@ def links(annotations: pa.Table, columns: Collection[str]) -> Links:
 
 
 def _find(own: pa.Array, wanted: pa.Array) -> Indices:
-    """The row of each wanted id, none of them null; -1 if absent. The wanted, being fewer, are hashed."""
+    """The row of each wanted id, -1 if absent. None is null; being fewer, they are hashed."""
     encoded = wanted.dictionary_encode()
     if len(encoded.dictionary) == 0:
         return np.full(len(wanted), -1, np.int64)

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.protocols import Context
 from engine.schema import Tables, Verdicts
-from filters.columns import is_word, words_of
+from filters.columns import flags, is_word, words_of
 
 # Words that point at nothing one could draw a box around. Pronouns and bare determiners are what
 # the list in Florence-2's released processor holds, and its few empty nouns; time, love and
@@ -35,7 +36,7 @@ PHRASES: tuple[str, ...] = (
     *("a", "an", "the", "there", "here", "image", "images", "group", "set", "lot", "lots"),
     *("other object", "other objects", "time", "love", "freedom"),
 )
-_ARTICLE = re.compile(r"^(?:an?|the) (?=.)")
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
 def normalise(phrase: str) -> str:
@@ -76,10 +77,14 @@ class PhraseBlacklist:
         """Verdict columns, one entry per row of `tables.annotations`, in its order."""
         rows = tables.annotations
         terms = {normalise(phrase): phrase for phrase in reversed(self.phrases)}
-        texts = words_of(rows["text"])
-        term_of_text = [terms.get(normalise(text)) for text in texts.words]
-        hit = np.array([term is not None for term in term_of_text] + [False], bool)[texts.indices]
-        named = is_word(rows["role"], ["phrase", "category", "brief"])
-        rejected = hit & named & is_word(rows["kind"], self.applies_to)
-        against = pa.array(term_of_text, pa.string()).take(pa.array(texts.indices, mask=~rejected))
+        judged = is_word(rows["role"], ["phrase", "category", "brief"])
+        judged &= is_word(rows["kind"], self.applies_to)
+        texts = words_of(rows["text"].filter(pa.array(judged)))  # captions are long, and distinct
+        found = pa.array(
+            [terms.get(normalise(text)) for text in texts.words.to_pylist()], pa.string()
+        )
+        term = np.full(rows.num_rows, -1, np.int64)
+        term[judged] = texts.indices
+        against = found.take(pa.array(term, mask=term < 0))
+        rejected = flags(pc.is_valid(against))
         return Verdicts(pa.array(rejected), against=against)

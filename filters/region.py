@@ -50,10 +50,9 @@ class InvalidBox:
         """Verdict columns, one entry per row of `tables.annotations`, in its order."""
         rows = tables.annotations
         boxes = box_array(rows)
-        beyond_near = -boxes[:, :2].min(axis=1, initial=0)
-        beyond_far = np.fmax(boxes[:, 2:] - image_sizes(tables), 0).max(axis=1, initial=0)
+        near, far = -boxes[:, :2], np.fmax(boxes[:, 2:] - image_sizes(tables), 0)
+        outside = np.maximum(np.maximum(near[:, 0], near[:, 1]), np.maximum(far[:, 0], far[:, 1]))
         measurable = is_box(boxes)
-        outside = np.maximum(beyond_near, beyond_far)
         judged = is_word(rows["kind"], _BOXED) & (
             _has_box(rows) | is_word(rows["kind"], ["region"])
         )
@@ -99,20 +98,20 @@ class MinScore:
     def _limit_of_rows(self, rows: pa.Table) -> Floats:
         """The limit that holds for each row, shape (n,); NaN for none."""
         sources = words_of(rows["source"])
-        named = [self.limits.get(source, math.nan) for source in sources.words]
+        named = [self.limits.get(source, math.nan) for source in sources.words.to_pylist()]
         limits = np.array([*named, math.nan], np.float32)[sources.indices]
         everyone = np.isnan(limits) & is_word(rows["kind"], _BOXED)
         limits[everyone] = self.limits.get("*", math.nan)
         of_classes = {key: limit for key, limit in self.limits.items() if "/" in key}
         if not of_classes:
             return limits
-        classes = words_of(rows["text"], str.casefold)
+        classes = words_of(rows["text"], fold=True)
         for key, limit in of_classes.items():
             source, _, class_ = key.partition("/")
-            if source in sources.words and class_.casefold() in classes.words:
-                of_source = sources.indices == sources.words.index(source)
-                of_class = classes.indices == classes.words.index(class_.casefold())
-                limits[of_source & of_class] = limit
+            place = pc.index(sources.words, source).as_py()  # -1 where no row has it,
+            class_place = pc.index(classes.words, class_.casefold()).as_py()
+            if place >= 0 and class_place >= 0:  # as null has in the columns
+                limits[(sources.indices == place) & (classes.indices == class_place)] = limit
         return limits
 
 
@@ -194,7 +193,7 @@ def _claim_groups(tables: Tables) -> Indices:
     """A code per row, shape (n,), equal for rows that say the same thing of the same image."""
     rows = tables.annotations
     groups = image_places(tables) + 1
-    texts = words_of(rows["text"], str.casefold)
+    texts = words_of(rows["text"], fold=True)
     roles = words_of(rows["role"])
     for codes, count in (
         (texts.indices + 1, len(texts.words) + 1),

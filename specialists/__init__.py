@@ -1,4 +1,4 @@
-"""Specialists: one model per file behind `engine.protocols.Specialist`; importing this loads none."""
+"""Specialists, one model per file behind `engine.protocols.Specialist`; this import loads none."""
 
 from engine.registry import Registry
 

@@ -137,6 +137,7 @@ class Caption:
         torch.set_num_threads(thread_count(self.threads))
         library: Any = transformers  # partly typed
         library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
         folder = Path(self.model) if Path(self.model).is_dir() else self._fetch()
         try:
             self._processor = library.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
@@ -146,7 +147,7 @@ class Caption:
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-        except (OSError, ValueError, KeyError) as err:
+        except (OSError, ValueError, KeyError, ImportError) as err:
             reason = str(err).strip().partition("\n")[0]
             raise SpecialistError(
                 f"specialist {self.name!r}: {self.model} cannot be loaded: {reason}"
@@ -157,6 +158,8 @@ class Caption:
                 "name an image-to-text model"
             )
         self._model = model.eval().to(torch.device(self.device))
+        # a caption cut at max_new_tokens shall not close with a token the model did not choose
+        self._model.generation_config.forced_eos_token_id = None
         self._said = self._default_prompt() if self.prompt is None else self.prompt
         tokenizer = self._processor.tokenizer
         if not model.config.is_encoder_decoder:

@@ -98,7 +98,7 @@ class EasyOcr:
         package = package_need("easyocr", "ocr")
         if not package.present:
             return [package]
-        known = _tables().all_lang_list
+        known = _languages()
         languages = [
             Need(
                 f"language {code!r}", code in known, f"EasyOCR's languages are: {', '.join(known)}"
@@ -254,6 +254,13 @@ def _recognizer_name(languages: tuple[str, ...]) -> str:
         if set(languages) & set(getattr(_tables(), group)):
             return model
     return "latin_g2"
+
+
+def _languages() -> list[str]:
+    """The languages EasyOCR can be built for: it lists some whose characters it does not ship."""
+    tables = _tables()
+    characters = Path(tables.BASE_PATH) / "character"
+    return [code for code in tables.all_lang_list if (characters / f"{code}_char.txt").is_file()]
 
 
 @cache

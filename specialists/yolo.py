@@ -83,7 +83,7 @@ class Yolo:
     _model: Any = field(init=False, repr=False, default=None)
     _options: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
     _batch: int | None = field(init=False, repr=False, default=None)  # null: any size
-    _names: npt.NDArray[Any] | None = field(init=False, repr=False, default=None)
+    _names: Any = field(init=False, repr=False, default=None)  # class names by number, an array
     _prompt: str | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -263,7 +263,6 @@ class Yolo:
             [r.boxes.data.float().cpu().numpy()[:, :6] for r in results if len(r.boxes)]
         )
         keys = np.repeat(np.array([image.image_key for image in images], dtype=object), counts)
-        assert self._names is not None
         return claims(
             image_key=keys,
             kind="region",

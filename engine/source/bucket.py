@@ -215,6 +215,7 @@ def _connect(
             region=region,
             scheme=host.scheme if host else None,
             endpoint_override=host.netloc if host else None,
+            allow_delayed_open=True,  # a small object is then one request
             connect_timeout=_CONNECT_TIMEOUT_S,
             request_timeout=_REQUEST_TIMEOUT_S,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
@@ -225,8 +226,10 @@ def _connect(
 
 
 def _explain(err: OSError) -> tuple[tuple[str, str, str], str]:
-    """What an answer of the storage means, and its own words without the caller's secrets."""
-    said = re.sub(r"\s+", " ", str(err)).strip()
+    """What an answer of the storage means, and its words without secrets and random ids."""
+    said = re.sub(
+        r" ?\(Request ID: \w*\)|\[Errno \d+\] ", "", re.sub(r"\s+", " ", str(err)).strip()
+    )
     for name in _SECRETS:
         if os.environ.get(name):
             said = said.replace(os.environ[name], f"<{name}>")

@@ -31,7 +31,7 @@ class LocalFolder:
         entered, because its files are listed where they are, so that link loops cannot occur; a
         link out of the folder is not followed.
         """
-        inside = os.path.realpath(self.root) + os.sep
+        inside = os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118 (its trailing slash)
         stack: list[Iterator[str]] = [iter(self._children(""))]
         while stack:
             uri = next(stack[-1], None)
@@ -149,7 +149,7 @@ def _entry(uri: str, path: str, inside: str) -> Entry:
     try:
         facts = os.lstat(path)
         if stat.S_ISLNK(facts.st_mode):
-            if not os.path.realpath(path).startswith(inside):
+            if not f"{os.path.realpath(path)}/".startswith(inside):
                 return Entry(uri, ignored="link out of the folder")
             facts = os.stat(path)  # noqa: PTH116 (Path costs 10 us per image)
             if stat.S_ISDIR(facts.st_mode):

@@ -47,11 +47,11 @@ class Synthetic:
 
     def read(self, uri: str, *, max_bytes: int | None = None) -> Blob:
         """The JPEG of one scene, the same bytes each time with the same Pillow."""
-        from engine.synthetic import scene
-
         number = uri.removeprefix("scene-").removesuffix(".jpg")
         if not number.isdecimal() or int(number) >= self.num_images:
             raise ReadError("missing", f"there is no scene {uri!r}")
+        from engine.synthetic import scene  # the painter is not loaded by those who only list
+
         data = scene(self.seed, int(number)).jpeg()
         if max_bytes is not None and len(data) > max_bytes:
             raise ReadError("too_many_bytes", f"{len(data)} bytes, limits.max_bytes is {max_bytes}")

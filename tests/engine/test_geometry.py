@@ -34,7 +34,10 @@ def boxes(*given):
         pytest.param([1, 1, 1, 5], 0, id="no-width"),
         pytest.param([0, NAN, 4, 3], 0, id="nan"),
         pytest.param([-INF, 0, -INF, 3], 0, id="infinite"),
-        pytest.param([0, 0, INF, 3], 0, id="half-infinite"),
+        pytest.param([0, 0, INF, 3], 0, id="infinite-to-the-right"),
+        pytest.param([-INF, 0, 4, 3], 0, id="infinite-to-the-left"),
+        pytest.param([0, -INF, 4, 3], 0, id="infinite-upwards"),
+        pytest.param([0, 0, 4, INF], 0, id="infinite-downwards"),
     ],
 )
 def test_area_is_zero_unless_the_box_encloses_something(box, expected):

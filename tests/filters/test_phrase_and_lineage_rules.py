@@ -75,7 +75,7 @@ def orphans(given, *, kept=()):
         pytest.param({"region_id": ["row-0", "x"]}, [None, "x"], id="a-lost-region"),
         pytest.param({"text_id": [None, "row-0"]}, [None, None], id="a-kept-text"),
         pytest.param({"text_id": [None, "x"]}, [None, "x"], id="a-lost-text"),
-        pytest.param({"parents": [None, [None]]}, [None, None], id="null-names-nothing"),
+        pytest.param({"parents": [[None, "x"], [None]]}, ["x", None], id="null-names-nothing"),
         pytest.param(
             {"text_id": ["t", "t"], "region_id": ["r", "r"], "parents": [["p", "q"], None]},
             ["p", "r"],

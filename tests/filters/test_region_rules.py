@@ -86,6 +86,12 @@ def test_min_score_prefers_source_and_class_to_source_to_star():
     assert verdicts.limit.to_pylist() == np.float32([0.5, 0.1, 0.2, 0.35]).tolist()
 
 
+@pytest.mark.parametrize("columns", [{"source": [None]}, {"text": [None]}])
+def test_min_score_takes_null_for_no_source_and_no_class(columns):
+    rule = MinScore(limits={"*": 0.2, "yolo/thing": 0.9, "yolo/person": 0.9})
+    assert judge(rule, tables(score=[0.3], **columns)).rejected.to_pylist() == [False]
+
+
 def test_min_score_reads_the_text_score_only_of_a_row_without_box_score():
     given = tables(score=[None, 0.9], text_score=[0.1, 0.1])
     verdicts = judge(MinScore(), given)
@@ -167,6 +173,8 @@ def test_duplicate_region_allows_an_overlap_of_just_the_limit():
     ("columns", "rejected"),
     [
         pytest.param({"text": ["Dog", "dog"]}, True, id="case-is-ignored"),
+        pytest.param({"text": ["STRASSE", "Stra\u00dfe"]}, True, id="case-beyond-ascii"),
+        pytest.param({"text": ["\u00d6l", "OL"]}, False, id="an-accent-is-no-case"),
         pytest.param({"text": [None, None]}, True, id="proposals-without-text"),
         pytest.param({"role": "ocr", "text": ["STOP", "Stop"]}, True, id="transcripts"),
         pytest.param({"text": ["dog", "cat"]}, False, id="other-text"),

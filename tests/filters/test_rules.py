@@ -1,15 +1,12 @@
 """Every rule of the table: that it is found, keeps, rejects, and says nothing of no rows."""
 
-from importlib.metadata import EntryPoint
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import filters
 from engine.errors import ConfigError
 from engine.schema import ANNOTATIONS
-from filters import RULES, rule_class, rule_names
+from filters import RULES
 from tests.builders import all_fresh, tables
 
 # One row each rule keeps and one it rejects, in this order.
@@ -24,30 +21,30 @@ KEEPS_THEN_REJECTS = {
 
 
 def test_every_rule_has_an_example_here():
-    assert KEEPS_THEN_REJECTS.keys() == RULES.keys()
+    assert KEEPS_THEN_REJECTS.keys() == RULES.table.keys()
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", RULES.table)
 def test_every_rule_can_both_keep_and_reject(name):
-    rule = rule_class(name)()
+    rule = RULES.find(name)()
     given = tables(**KEEPS_THEN_REJECTS[name])
     verdicts = rule.judge(given, all_fresh(given))
     assert rule.name == name
     assert verdicts.rejected.to_pylist() == [False, True]
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", RULES.table)
 def test_every_rule_says_nothing_of_no_rows(name):
     given = tables()
-    verdicts = rule_class(name)().judge(given, all_fresh(given))
+    verdicts = RULES.find(name)().judge(given, all_fresh(given))
     for column in (verdicts.rejected, verdicts.measured, verdicts.limit, verdicts.against):
         assert column is None or isinstance(column, float) or len(column) == 0
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", RULES.table)
 def test_every_rule_answers_in_the_types_of_the_verdict_columns(name):
     given = tables(**KEEPS_THEN_REJECTS[name])
-    verdicts = rule_class(name)().judge(given, all_fresh(given))
+    verdicts = RULES.find(name)().judge(given, all_fresh(given))
     assert verdicts.rejected.type == pa.bool_()
     assert verdicts.rejected.null_count == 0
     for column in ("measured", "limit", "against"):
@@ -56,9 +53,9 @@ def test_every_rule_answers_in_the_types_of_the_verdict_columns(name):
             assert answer.type == ANNOTATIONS.field(column).type
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", RULES.table)
 def test_every_rule_judges_the_kinds_it_names_and_no_other(name):
-    rule = rule_class(name)()
+    rule = RULES.find(name)()
     given = tables(**KEEPS_THEN_REJECTS[name])
     others = {"text", "region", "grounding"} - set(rule.applies_to)
     for kind in others:
@@ -66,49 +63,21 @@ def test_every_rule_judges_the_kinds_it_names_and_no_other(name):
         assert not any(rule.judge(text_rows, all_fresh(given)).rejected.to_pylist())
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", RULES.table)
 def test_every_rule_says_the_same_of_chunked_rows(name):
     given = tables(**KEEPS_THEN_REJECTS[name])
     halves = pa.concat_tables([given.annotations.slice(0, 1), given.annotations.slice(1)])
     chunked = type(given)(given.images, halves)
     assert chunked.annotations["text"].num_chunks == 2
-    verdicts = rule_class(name)().judge(chunked, all_fresh(given))
+    verdicts = RULES.find(name)().judge(chunked, all_fresh(given))
     assert verdicts.rejected.to_pylist() == [False, True]
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest_known_first():
-    with pytest.raises(ConfigError, match=r"rule 'min_scor' is not known.*first: min_score, "):
-        rule_class("min_scor")
-
-
-class Strict:
-    """A rule from someone else's package."""
-
-    name = "strict"
-
-
-def entry(name, value):
-    return EntryPoint(name=name, value=value, group="fld.rules")
-
-
-def test_a_rule_of_another_package_is_found(monkeypatch):
-    points = (entry("strict", f"{__name__}:Strict"),)
-    monkeypatch.setattr(filters, "_entry_points", lambda: points)
-    assert rule_class("strict").name == "strict"
-    assert rule_names() == sorted([*RULES, "strict"])
-
-
-def test_a_rule_of_two_packages_is_refused(monkeypatch):
-    points = (entry("strict", "one:Strict"), entry("strict", "two:Strict"))
-    monkeypatch.setattr(filters, "_entry_points", lambda: points)
-    with pytest.raises(ConfigError, match="named by several packages: one:Strict, two:Strict"):
-        rule_class("strict")
-
-
-def test_a_rule_whose_package_does_not_load_is_refused(monkeypatch):
-    monkeypatch.setattr(filters, "_entry_points", lambda: (entry("strict", "no_such_package:X"),))
-    with pytest.raises(ConfigError, match=r"no_such_package:X does not load: .*uninstall"):
-        rule_class("strict")
+    with pytest.raises(
+        ConfigError, match=r"rule 'min_scor' is not known; did you mean 'min_score'"
+    ):
+        RULES.find("min_scor")
 
 
 def test_duplicate_region_takes_a_crowded_image_without_quadratic_memory():
@@ -117,5 +86,5 @@ def test_duplicate_region_takes_a_crowded_image_without_quadratic_memory():
     x = np.arange(count, dtype=np.float32)
     boxes = np.stack([x, np.zeros(count), x + 0.9, np.ones(count)], axis=1).astype(np.float32)
     given = tables(box=boxes, width=count + 1, annotation_id=["x"] * count)
-    verdicts = rule_class("duplicate_region")().judge(given, all_fresh(given))
+    verdicts = RULES.find("duplicate_region")().judge(given, all_fresh(given))
     assert not verdicts.rejected.to_numpy(zero_copy_only=False).any()

@@ -1,11 +1,19 @@
 """Reading shards: verdicts on hostile and odd files, duplicates, measures, threads."""
 
+import hashlib
+import os
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from engine.errors import ConfigError
+from engine.failures import CAUSES
+from engine.schema import IMAGES
 from engine.source.images import Images
 from engine.source.names import encode_name
-from engine.source.plan import make_plan
+from engine.source.plan import PLAN, make_plan
+from engine.source.shapes import ReadError
 from engine.source.shard import Limits, read_shard
 from tests import hostile
 from tests.hostile import Verdict
@@ -44,3 +52,115 @@ def test_read_shard_gives_every_hostile_file_its_verdict(hostile_shard):
     *_, loaded, expected = hostile_shard
     wanted = {encode_name(name): verdict for name, verdict in expected.items()}
     assert verdicts(loaded.images) == wanted
+
+
+def test_the_hostile_folder_shows_every_cause_of_reading_and_decoding(hostile_shard):
+    *_, expected = hostile_shard
+    causes = list(CAUSES)
+    wanted = set(causes[: causes.index("raised")])  # what follows is a specialist's doing
+    if os.geteuid() == 0:
+        wanted.remove("permission_denied")  # nothing is denied to root; see the test below
+    assert {verdict.cause for verdict in expected.values()} - {None} == wanted
+
+
+def test_listing_of_the_hostile_folder_counts_what_it_ignores(hostile_shard):
+    _, listing, *_ = hostile_shard
+    assert listing.ignored == hostile.IGNORED
+
+
+def test_every_planned_image_is_one_row_in_order(hostile_shard):
+    _, listing, plan, _, loaded, _ = hostile_shard
+    assert loaded.images.schema == IMAGES
+    for column in ("image_key", "uri"):
+        assert loaded.images[column].equals(plan.rows[column])
+    assert loaded.images.num_rows == listing.images.num_rows == len(loaded.data)
+
+
+def test_only_ok_images_have_bytes_and_they_are_the_files(hostile_shard):
+    source, *_, loaded, _ = hostile_shard
+    for row, data in zip(loaded.images.to_pylist(), loaded.data, strict=True):
+        assert (data is not None) == (row["status"] == "ok"), row["uri"]
+        if data is not None:
+            assert data.equals(source.read(row["uri"]).data)
+            assert row["sha256"] == hashlib.sha256(data).hexdigest()
+            assert row["size_bytes"] == data.size
+
+
+def test_measures_are_there_unless_the_image_failed(hostile_shard):
+    *_, loaded, _ = hostile_shard
+    failed = pc.equal(loaded.images["status"], "failed")
+    for column in ("format", "width", "height", "orientation", "phash", "sharpness", "contrast"):
+        assert pc.is_null(loaded.images[column]).equals(failed), column
+    assert pc.is_valid(loaded.images["failures"]).to_pylist() == [True] * len(loaded.data)
+
+
+def test_sizes_are_upright(hostile_shard):
+    *_, loaded, _ = hostile_shard
+    rows = {row["uri"]: row for row in loaded.images.to_pylist()}
+    for uri, orientation in {"turned.jpg": 6, "turned.tif": 6, "turned.png": 8}.items():
+        row = rows[uri]
+        assert (row["width"], row["height"], row["orientation"]) == (64, 96, orientation)
+    assert (rows["turned.webp"]["width"], rows["turned.webp"]["orientation"]) == (96, 3)
+
+
+def test_duplicates_name_the_first_of_their_bytes(hostile_shard):
+    *_, loaded, _ = hostile_shard
+    rows = {row["uri"]: row for row in loaded.images.to_pylist()}
+    first = rows["plain.jpg"]
+    for uri in ("plain_copy.jpg", "plain_link.jpg"):
+        assert rows[uri]["duplicate_of"] == first["image_key"]
+        assert rows[uri]["phash"] == first["phash"]
+    assert first["duplicate_of"] is None
+
+
+def test_failures_show_no_machine_path(hostile_shard):
+    source, *_, loaded, _ = hostile_shard
+    messages = [item["message"] for row in loaded.images["failures"].to_pylist() for item in row]
+    assert messages
+    assert not [message for message in messages if source.uri in message or "0x" in message]
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_nothing(hostile_shard, threads):
+    source, _, plan, limits, loaded, _ = hostile_shard
+    again = read_shard(source, plan.rows, plan.modified, limits, threads=threads)
+    assert again.images.equals(loaded.images)
+
+
+def test_read_shard_without_rows_is_an_empty_shard(tmp_path):
+    loaded = read_shard(Images(uri=str(tmp_path)), PLAN.empty_table())
+    assert loaded.images.equals(IMAGES.empty_table())
+    assert loaded.data == []
+
+
+def test_times_are_not_compared_when_the_plan_has_none(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(hostile.encoded(hostile.photo(), "JPEG"))
+    source = Images(uri=str(tmp_path))
+    plan = make_plan(source.listing(), 1)
+    os.utime(tmp_path / "a.jpg", (0, 0))
+    assert verdicts(read_shard(source, plan.rows, plan.modified).images)["a.jpg"].cause == "changed"
+    assert verdicts(read_shard(source, plan.rows).images) == {"a.jpg": hostile.OK}
+
+
+class Denying:
+    """A source whose storage refuses every read."""
+
+    uri = "denied"
+
+    def read(self, uri, *, max_bytes=None):
+        raise ReadError("permission_denied", "the storage refuses access")
+
+
+def test_a_refused_read_is_a_failure_of_that_image():
+    rows = pa.Table.from_pydict(
+        {"shard": [0], "image_key": ["a-0"], "uri": ["a.jpg"], "size_bytes": [7]}, PLAN
+    )
+    images = read_shard(Denying(), rows).images
+    assert verdicts(images) == {"a.jpg": hostile.read("permission_denied")}
+    assert images["size_bytes"].to_pylist() == [7]
+
+
+@pytest.mark.parametrize("name", ["max_pixels", "max_bytes"])
+def test_limits_below_one_are_refused(name):
+    with pytest.raises(ConfigError, match=f"limits.{name} is 0; give 1 or more"):
+        Limits(**{name: 0})

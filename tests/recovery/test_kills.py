@@ -1,0 +1,60 @@
+"""SIGKILL of whole runs at any moment: the same command always ends in the same bytes.
+
+Real models: see test_kills_with_models. Single workers: see test_worker_deaths.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.faults.commands import data_files, succeed, write_config, write_photos
+from tests.faults.fixtures import runner_of
+from tests.recovery.kills import Aim, Kills
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
+
+_NUM_IMAGES, _SHARD_SIZE = 192, 4
+# One output each. Early moments come once per output: there is only one plan to make.
+_LIVES = {
+    "serial": ("serial", "importing creating loading annotating committing annotating committing"),
+    "mixed": ("ray", "creating annotating committing loading annotating committing annotating"),
+    "ray": ("ray", "importing creating loading committing annotating committing loading"),
+    "serial-again": ("serial", "creating loading committing annotating annotating committing"),
+    "to-the-end": ("serial", "annotating committing ending"),
+}
+
+
+@pytest.fixture(scope="module")
+def kills(shell):
+    names = [f"photo-{i:03d}.jpg" for i in range(_NUM_IMAGES)]
+    config = write_config(
+        shell.folder / "kills.yaml",
+        source={
+            "uri": str(write_photos(shell.folder / "photos", names)),
+            "shard_size": _SHARD_SIZE,
+        },
+        output={"uri": str(shell.folder / "undisturbed")},
+        specialists=[{"kind": "null", "num_rows": 6, "work_ms": 8}, {"kind": "composer"}],
+        rules=[{"rule": "min_score", "limits": {"null": 0.3}}],
+    )
+    succeed(shell.run("annotate", config, *runner_of("serial")))
+    reference = data_files(shell.folder / "undisturbed")
+    num_shards = _NUM_IMAGES // _SHARD_SIZE
+    assert len(reference) == 1 + 4 * num_shards
+    return Kills(shell, config, reference, num_shards, np.random.default_rng(7))
+
+
+def test_killed_runs_resume_to_identical_bytes(kills):
+    for number, (name, (last, moments)) in enumerate(_LIVES.items()):
+        runners = {"serial": ["serial"], "mixed": ["ray", "serial"], "ray": ["ray"]}
+        cycle = runners.get(name, ["serial"])
+        aims = [Aim(m, cycle[i % len(cycle)]) for i, m in enumerate(moments.split())]
+        kills.live(f"{number}-{name}", aims, last)
+    phases = Counter(phase for _, hit in kills.hits for phase in hit)
+    runners = Counter(aim.runner for aim, _ in kills.hits)
+    print(f"{len(kills.hits)} kills, {dict(runners)}, hit {dict(phases)}")
+    assert len(kills.hits) >= 30
+    assert min(runners["serial"], runners["ray"]) >= 10
+    assert sum(any("renamed" in phase for phase in hit) for _, hit in kills.hits) >= 5
+    assert {"before the plan", "loading", "annotating", "near the end"} <= phases.keys()

@@ -20,7 +20,7 @@ def read_again(
     """The shard with its failed images read anew and everything else as it was committed.
 
     An image that failed is read as it is now: nothing was ever claimed about it, so a file that was
-    mended since the plan was made is welcome.
+    mended since the plan was made is welcome; `plan` is one that `as_they_are` gave.
 
     Returns:
         The images table; the bytes of each image, None where it is not `ok`; the positions to
@@ -30,7 +30,7 @@ def read_again(
     output, folder = target.output, target.version
     old_images = read_parquet(output, f"{folder}/{files.images}")
     failed = np.flatnonzero(_failed(old_images))
-    fresh = read_shard(source, as_they_are(plan.take(pa.array(failed))), None, limits)
+    fresh = read_shard(source, plan.take(pa.array(failed)), None, limits)
     images = _mark_duplicates(_splice(old_images, fresh.images, failed), failed.tolist())
     data: list[Any] = [None] * images.num_rows
     keys = images["image_key"].to_pylist()

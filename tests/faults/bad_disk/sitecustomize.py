@@ -32,8 +32,9 @@ def _scandir_slowly(path="."):
 def _fsync_if_room(handle):
     """Where file systems that allocate late say that they are full."""
     done = Path(_FULL_OUTPUT, "round-0", "_done").glob("*.json")
-    inside = Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(_FULL_OUTPUT)
-    if inside and len(list(done)) > 1:
+    path = Path(f"/proc/self/fd/{handle}").readlink()
+    is_data = path.is_relative_to(_FULL_OUTPUT) and path.suffix in (".tar", ".parquet")
+    if is_data and len(list(done)) > 1:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     _fsync(handle)
 

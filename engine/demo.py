@@ -31,7 +31,7 @@ from engine.synthetic import scene
 NUM_SCENES = 96
 SEED = 2_026  # unseen: the shipped detector was trained on another
 COCO_DETECTOR = "yolo11n.pt"
-EXPLAINED = "scene-0003.jpg"  # drawn with its rejected rows too
+EXPLAINED = "scene-0011.jpg"  # drawn with its rejected rows too
 
 # Photos that installed packages ship; those that are not installed are left out.
 _PHOTOS = {
@@ -61,7 +61,10 @@ def run_demo(folder: Path, console: Console, *, detector: str | None = None) -> 
     draw_sheet(place, VERSION, drawn[0], num_images=12, rejected=False)
     draw_one(place, VERSION, EXPLAINED, drawn[1])
     if photos:
-        result = _annotate(folder, "photos", console, _detector_overrides(console, detector))
+        overrides = _detector_overrides(console, detector)
+        # a detector named now may not be the one of the demo before: those rows are made anew
+        again = detector is not None
+        result = _annotate(folder, "photos", console, overrides, again=again)
         drawn.append(folder / "photos.png")
         draw_sheet(open_location(str(result)), VERSION, drawn[-1], num_images=12, rejected=False)
     _tell_next(folder, drawn, console)
@@ -129,12 +132,14 @@ def _of_role(rows: pa.Table, role: str) -> pa.Table:
     return rows.filter(pc.equal(rows["role"].cast(pa.string()), role))
 
 
-def _annotate(folder: Path, part: str, console: Console, overrides: list[str]) -> Path:
+def _annotate(
+    folder: Path, part: str, console: Console, overrides: list[str], *, again: bool = False
+) -> Path:
     job = _job(folder, part, overrides)
     console.rule(part)
     observer = TerminalObserver(console) if console.is_terminal else LogObserver()
     with contextlib.closing(observer):
-        annotate(job, observer)
+        annotate(job, observer, overwrite=again)
     return folder / part
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine import dataset
 from engine.crew import open_crew, scratch_folder
-from engine.errors import EngineError, ShardError, StoppedError
+from engine.errors import EngineError, ShardError, SpecialistError, StoppedError
 from engine.events import EventLog
 from engine.job import VERSION, Job, Observer
 from engine.judge import raise_alarm
@@ -95,6 +95,8 @@ class Drive:
             ]
             try:
                 await _first_error([*lanes], [ticker, grower])
+            except SpecialistError as err:  # a replacement that does not load; the first ones did
+                raise StoppedError(f"{err}; the same command resumes") from err
             finally:
                 for task in (*lanes, ticker, grower):
                     task.cancel()

@@ -45,7 +45,7 @@ class Resources:
     CPU threads, GPUs (a fraction shares one), and memory in bytes.
     """
 
-    cpus: int = 1
+    cpus: int = 1  # threads, where runner.threads says nothing
     gpus: float = 0.0
     memory: int | None = None
 

@@ -100,7 +100,7 @@ def prepare(job: Job) -> list[SpecialistSpec]:
             SpecialistSpec(
                 specialist,
                 specialist.prepare(),
-                runner.threads.get(specialist.name, max(1, specialist.resources.cpus)),
+                runner.threads.get(specialist.name, specialist.resources.cpus),
                 memory_mb * 2**20 if memory_mb else None,
             )
         )

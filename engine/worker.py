@@ -57,6 +57,13 @@ class SpecialistSpec:
         """The `source` of its rows."""
         return self.specialist.name
 
+    @property
+    def model(self) -> str:
+        """The model as its rows name it: of a file or folder the name alone, wherever it lies."""
+        model = self.specialist.model
+        path = Path(model)
+        return path.name if path.is_absolute() or path.exists() else model
+
     def environment(self) -> dict[str, str]:
         """Variables for its workers, set before any model library is imported."""
         return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
@@ -138,7 +145,7 @@ class Host:
         return identify(
             checked,
             source=self._spec.name,
-            model=self._specialist.model,
+            model=self._spec.model,
             revision=self._spec.revision,
         )
 

@@ -57,7 +57,6 @@ class Caption:
         dtype: `float32`, `bfloat16` or `float16`.
         device: As torch names it; `cpu` unless asked otherwise.
         revision: Branch, tag or commit on the hub; null: its main branch.
-        threads: CPU threads; null: what the runner gives.
         gpus: Share of a GPU one worker takes; null: a whole one if `device` is one, else none.
         quiet_limit: Alarm when the first images, this many, gave no row. 16: an empty caption is
             silence, and a captioner is never silent on ordinary photos.
@@ -72,7 +71,6 @@ class Caption:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     revision: str | None = None
-    threads: int | None = None
     gpus: float | None = None
     quiet_limit: int | None = 16
     produces: tuple[str, ...] = field(init=False)
@@ -87,13 +85,12 @@ class Caption:
         counts = {
             "max_new_tokens": self.max_new_tokens,
             "num_beams": self.num_beams,
-            "threads": self.threads,
         }
         for option, count in counts.items():
             if count is not None and count < 1:
                 raise ConfigError(f"specialist {self.name!r}: {option} {count}; allowed: 1 or more")
         self.produces = (f"text/{self.role}",)
-        self.resources = device_resources(self.threads, self.device, self.gpus)
+        self.resources = device_resources(self.device, self.gpus)
 
     def needs(self) -> list[Need]:
         """transformers, torchvision, and the model as a folder or in the hub's cache."""
@@ -134,7 +131,7 @@ class Caption:
         import torch
         import transformers
 
-        torch.set_num_threads(thread_count(self.threads))
+        torch.set_num_threads(thread_count())
         library: Any = transformers  # partly typed
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
@@ -163,9 +160,8 @@ class Caption:
         self._said = self._default_prompt() if self.prompt is None else self.prompt
         tokenizer = self._processor.tokenizer
         if not model.config.is_encoder_decoder:
-            tokenizer.padding_side = (
-                "left"  # a decoder goes on from the last token, which must not be a pad
-            )
+            # a decoder goes on from the last token, which must not be a pad
+            tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -231,7 +227,7 @@ class Caption:
             beams = torch.arange(len(answer.sequences), device=device)[:, None].expand(-1, steps)
         beams = beams[:, : int((beams >= 0).sum(dim=1).max())]  # -1 fills up after a beam's end
         tokens = answer.sequences[:, answer.sequences.shape[1] - beams.shape[1] :]
-        counts = self._counted(tokens) & (beams >= 0)
+        counts = self._counted(tokens)
         total = torch.zeros(len(tokens), device=device)
         for step in range(beams.shape[1]):
             logits = answer.logits[step][beams[:, step].clamp(min=0)].float()
@@ -246,12 +242,13 @@ class Caption:
         tokenizer = self._processor.tokenizer
         configured = self._model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
-        ends += [tokenizer.eos_token_id, tokenizer.sep_token_id]  # BLIP ends with its separator
-        known = [end for end in ends if end is not None]
-        is_end = torch.isin(tokens, torch.tensor(known, device=tokens.device))
-        is_special = torch.isin(
-            tokens, torch.tensor(tokenizer.all_special_ids, device=tokens.device)
-        )
+        # BLIP ends with its separator
+        ends = [*ends, tokenizer.eos_token_id, tokenizer.sep_token_id]
+        known = torch.tensor([end for end in ends if end is not None], device=tokens.device)
+        is_end = torch.isin(tokens, known)
+        added = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+        special = torch.tensor([*tokenizer.all_special_ids, *added], device=tokens.device)
+        is_special = torch.isin(tokens, special)
         before = is_end.cumsum(dim=1) - is_end.long()
         return (before == 0) & (is_end | ~is_special)
 

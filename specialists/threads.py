@@ -13,18 +13,16 @@ from typing import Any
 from engine.protocols import Resources
 
 
-def thread_count(threads: int | None) -> int:
-    """The option if given, else the runner's OMP_NUM_THREADS, else 1; never what is idle."""
-    if threads is not None:
-        return threads
+def thread_count() -> int:
+    """What `runner.threads` put into OMP_NUM_THREADS, else 1; never what is idle."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdigit() and int(first) > 0 else 1
 
 
-def device_resources(threads: int | None, device: str, gpus: float | None) -> Resources:
+def device_resources(device: str, gpus: float | None) -> Resources:
     """What a worker takes that computes on `device`: a whole CUDA GPU unless a share is given."""
     is_gpu = device.startswith("cuda") or device.isdigit()  # ultralytics takes bare numbers too
-    return Resources(cpus=threads or 1, gpus=float(is_gpu) if gpus is None else gpus)
+    return Resources(gpus=float(is_gpu) if gpus is None else gpus)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,6 @@ class Yolo:
         task: `detect`, `segment` or `pose`; null: what the weights say of themselves.
         device: As torch names it; `cpu` unless asked otherwise.
         half: Compute in 16 bits; GPUs only.
-        threads: CPU threads; null: what the runner gives.
         gpus: Share of a GPU one worker takes; null: a whole one if `device` is one, else none.
         quiet_limit: Alarm when the first images, this many, gave no row. 64: exports that load and
             never detect exist, and 64 ordinary photos without one object do not.
@@ -74,7 +73,6 @@ class Yolo:
     task: Literal["detect", "segment", "pose"] | None = None
     device: str = "cpu"
     half: bool = False
-    threads: int | None = None
     gpus: float | None = None
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
@@ -96,7 +94,6 @@ class Yolo:
         for option, count in {
             "imgsz": self.imgsz,
             "max_det": self.max_det,
-            "threads": self.threads,
         }.items():
             if count is not None and count < 1:
                 raise ConfigError(f"specialist {self.name!r}: {option} {count}; allowed: 1 or more")
@@ -108,7 +105,7 @@ class Yolo:
             raise ConfigError(
                 f"specialist {self.name!r}: half needs a GPU; set device=cuda:0 or half=false"
             )
-        self.resources = device_resources(self.threads, self.device, self.gpus)
+        self.resources = device_resources(self.device, self.gpus)
 
     def needs(self) -> list[Need]:
         """ultralytics, the runtime of the export, the weights."""
@@ -141,7 +138,7 @@ class Yolo:
         Raises:
             SpecialistError: The model has no boxes to give, or not the wanted classes.
         """
-        path, threads = self._path(), thread_count(self.threads)
+        path, threads = self._path(), thread_count()
         import_ultralytics()
         with ExitStack() as stack:
             if path.suffix == ".onnx":
@@ -151,9 +148,8 @@ class Yolo:
             self._open(path)
         import torch
 
-        torch.set_num_threads(
-            threads
-        )  # ultralytics has set its own count while it opened the model
+        # ultralytics has set its own count while it opened the model
+        torch.set_num_threads(threads)
 
     def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table:
         """Rows in the images' order, then by falling score; see `engine.protocols.Specialist`."""
@@ -292,7 +288,11 @@ def import_ultralytics() -> None:
 
 
 def _bgr(image: Image) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(image.rgb()[:, :, ::-1])
+    import cv2
+
+    # ten times faster than a copy of [:, :, ::-1]
+    pixels: Any = cv2.cvtColor(image.rgb(), cv2.COLOR_RGB2BGR)
+    return cast("npt.NDArray[np.uint8]", pixels)
 
 
 def _polygons(result: Any) -> list[list[list[float]] | None]:

@@ -171,6 +171,17 @@ def test_inventions_keep_away_from_real_objects():
         assert entry["iou"] == pytest.approx(most, abs=1e-4)
 
 
+def test_no_invention_is_made_where_everything_is_taken():
+    rng = np.random.default_rng(0)
+    size, draw = rng.uniform(50, 250, (3000, 2)), rng.random((3000, 2))
+    corner = draw * (500 - size)
+    boxes = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+    rows = region(image_key=["a"] * 3000, text=["dog"] * 3000, box=boxes)
+    noisy, log = add_noise(rows, share=0.02, seed=0, kinds=["invented"])
+    assert log.num_rows == 0
+    assert noisy.equals(canonical(rows, CLAIM))
+
+
 def test_inventions_have_an_id_of_their_own_where_rows_have_one():
     rows = region(annotation_id=["1", "2", None], score=[0.5, 0.5, 0.5], source="hand")
     noisy, log = add_noise(rows, share=1, seed=0, kinds=["invented"])

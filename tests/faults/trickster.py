@@ -78,11 +78,14 @@ class Trickster:
             os.kill(os.getpid(), signal.SIGSEGV)
         if how == "hangs":
             time.sleep(3600)
-        if how == "dies_once":
+        if how in ("dies_once", "only_once"):
             place = Path(os.environ["FLD_TEST_LOAD_ONCE"])
-            if not place.exists():
-                place.mkdir()
+            is_first = not place.exists()
+            place.mkdir(exist_ok=True)
+            if how == "dies_once" and is_first:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if how == "only_once" and not is_first:
+                raise SpecialistError("no such weights on this machine")
 
     def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table:
         if self.silent or os.environ.get("FLD_TEST_SILENT"):

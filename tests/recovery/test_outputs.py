@@ -104,6 +104,18 @@ def test_folder_of_something_else_is_refused(shell, config):
     assert [path.name for path in folder.iterdir()] == ["to-ann.txt"]
 
 
+def test_files_a_killed_driver_was_writing_are_no_obstacle_and_go(shell, config, undisturbed):
+    output = shell.folder / "leftovers"
+    (output / "_run").mkdir(parents=True)
+    for name in [".dataset.json.4711.tmp", ".plan.parquet.4711.tmp", "_run/.status.json.4711.tmp"]:
+        (output / name).write_bytes(b"half")
+    succeed(shell.run("annotate", config, f"output.uri={output}"))
+    (output / "round-0" / "_done" / ".000001.json.4711.tmp").write_bytes(b"half")
+    succeed(shell.run("annotate", config, f"output.uri={output}"))
+    assert list(output.rglob("*.tmp")) == []
+    assert data_files(output) == data_files(undisturbed)
+
+
 def test_limit_plans_that_many(shell, config):
     output = shell.folder / "limited"
     succeed(shell.run("annotate", config, f"output.uri={output}", "--limit", "6"))

@@ -65,6 +65,18 @@ def test_signal_while_models_load_stops_the_run(shell, tricks, config, runner, n
     assert command.left_behind() == []
 
 
+@pytest.mark.parametrize("runner", EITHER_RUNNER)
+def test_worker_that_hangs_ends_with_a_killed_driver(shell, tricks, runner):
+    photos = write_photos(shell.folder / f"{runner}-photos", ["fine.jpg", "hangs.jpg"])
+    output = shell.folder / f"orphaned-{runner}"
+    settings = [f"source.uri={photos}", f"output.uri={output}", "specialists=[{kind: trickster}]"]
+    command = shell.start("annotate", *settings, *runner_of(runner), variables=tricks)
+    assert command.wait_until((output / "_run" / "status.json").exists)  # the batch is under way
+    commands.interrupt(command, signal.SIGKILL)
+    command.wait()
+    assert command.left_behind() == []
+
+
 def test_signal_before_the_run_has_begun_stops_the_command(shell, config):
     slow = {"PYTHONPATH": BAD_DISK, "FLD_TEST_SLOW_FOLDER": f"{shell.folder / 'photos'}/"}
     output = shell.folder / "never-begun"

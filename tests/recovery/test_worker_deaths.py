@@ -11,13 +11,15 @@ import psutil
 import pytest
 
 from tests.faults import commands
-from tests.faults.commands import data_files, succeed, write_config, write_photos
+from tests.faults.commands import data_files, markers, succeed, write_config, write_photos
 from tests.faults.fixtures import EITHER_RUNNER, runner_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _DEATHS = 5
-_APART_S = 1.0  # longer than a batch: two deaths of one batch would be a verdict on its images
+# More than are in flight, so that a replaced worker has answered before another one dies: two
+# deaths of one batch, or of one load, would be a verdict on it.
+_SHARDS_BETWEEN = 4
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def config(shell):
     photos = write_photos(shell.folder / "photos", [f"photo-{i:03d}.jpg" for i in range(96)])
     return write_config(
         shell.folder / "deaths.yaml",
-        source={"uri": str(photos), "shard_size": 8},
+        source={"uri": str(photos), "shard_size": 4},
         output={"uri": str(shell.folder / "undisturbed")},
         specialists=[{"kind": "null", "num_rows": 6, "work_ms": 30}, {"kind": "composer"}],
     )
@@ -52,17 +54,18 @@ def workers(command) -> list[psutil.Process]:
 def test_run_survives_the_death_of_any_worker(shell, config, undisturbed, runner):
     output, rng = shell.folder / f"deaths-{runner}", np.random.default_rng(5)
     command = shell.start("annotate", config, f"output.uri={output}", *runner_of(runner))
-    killed = []
-    while len(killed) < _DEATHS and command.wait_until(lambda: bool(workers(command))):
+    killed, done = [], -_SHARDS_BETWEEN
+    while len(killed) < _DEATHS and command.wait_until(
+        lambda done=done: len(markers(output)) >= done + _SHARDS_BETWEEN and bool(workers(command))
+    ):
+        done = len(markers(output))
+        time.sleep(rng.uniform(0, 0.5))
         alive = workers(command)
-        if alive:
-            victim = alive[rng.integers(len(alive))]
-            with contextlib.suppress(psutil.NoSuchProcess):
-                killed.append(" ".join(victim.cmdline()))
-                victim.kill()
-        time.sleep(_APART_S + rng.uniform(0, 1.0))
+        victim = alive[rng.integers(len(alive))]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            killed.append(" ".join(victim.cmdline()))
+            victim.kill()
     succeed(command)
-    print(killed)
     assert len(killed) >= 3, "the run was over before its workers could be killed"
     assert data_files(output) == undisturbed
     assert command.left_behind() == []
@@ -90,6 +93,25 @@ def test_specialist_that_always_dies_while_loading_is_named(shell, tricks, confi
     succeed(command, code=2)
     assert "error: specialist 'trickster': its process ended 2 times while loading" in command.said
     assert command.left_behind() == []
+
+
+@pytest.mark.parametrize("runner", EITHER_RUNNER)
+def test_replacement_that_does_not_load_stops_the_run(shell, tricks, runner):
+    photos = write_photos(shell.folder / f"{runner}-photos", ["a.jpg", "b.jpg", "exits.jpg"])
+    output = shell.folder / f"irreplaceable-{runner}"
+    settings = [
+        f"source={{uri: {photos}, shard_size: 1}}",
+        f"output.uri={output}",
+        "specialists=[{kind: trickster}]",
+        *runner_of(runner, shards_in_flight=1),
+    ]
+    once = {"FLD_TEST_LOAD": "only_once", "FLD_TEST_LOAD_ONCE": str(shell.folder / f"1-{runner}")}
+    command = shell.run("annotate", *settings, variables={**tricks, **once})
+    succeed(command, code=3)
+    assert "no such weights on this machine" in command.said
+    assert "the same command resumes" in command.said
+    assert markers(output) == [0, 1]
+    succeed(shell.run("annotate", *settings, variables=tricks), code=1)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ def test_composer_counts_a_region_with_two_texts_once():
     assert text_of(scene) == ["a dog"]
 
 
+def test_composer_takes_spellings_of_a_class_together():
+    assert text_of(Scene().add("Teddy bear").add("teddy  bear ")) == ["two teddy bears"]
+
+
+def test_composer_counts_a_phrase_as_it_is():
+    assert text_of(Scene().add("red bus", role="phrase").add("bus")) == ["a bus and a red bus"]
+
+
 def test_composer_leaves_out_crowds_proposals_and_captions_of_regions():
     scene = (
         Scene().add("person", ignore=True).add(None, role="proposal").add("a red car", role="brief")
@@ -114,12 +122,14 @@ def test_composer_leaves_out_crowds_proposals_and_captions_of_regions():
 
 def test_composer_counts_a_region_without_a_box_last():
     assert text_of(Scene().add("dog", None).add("cat")) == ["a cat and a dog"]
+    scene = Scene().add("dog", None).add("dog", (0, 0, 9, 9)).add("cat")
+    assert text_of(scene) == ["two dogs and a cat"]
 
 
 def test_composer_quotes_in_reading_order():
     scene = Scene()
     for text, box in [
-        ("STREET", (60, 12, 100, 32)),
+        ("STREET", (60, 8, 100, 28)),
         ("below", (0, 50, 30, 60)),
         ("MAIN", (0, 10, 50, 30)),
         ("fourth", (0, 90, 30, 99)),

@@ -31,15 +31,14 @@ def identity(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "count"), [("", 1), ("3", 3), ("4,2", 4), ("0", 1), ("many", 1)]
 )
-def test_thread_count_is_the_runners_unless_asked(monkeypatch, variable, count):
+def test_thread_count_is_the_runners(monkeypatch, variable, count):
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    assert thread_count(None) == count
-    assert thread_count(2) == 2
+    assert thread_count() == count
 
 
 def test_thread_count_without_a_runner_is_one(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert thread_count(None) == 1
+    assert thread_count() == 1
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_thread_count_without_a_runner_is_one(monkeypatch):
     [("cpu", None, 0), ("cuda:0", None, 1), ("0", None, 1), ("cuda", 0.25, 0.25), ("mps", None, 0)],
 )
 def test_device_resources_take_a_whole_gpu_unless_told(device, gpus, expected):
-    assert device_resources(2, device, gpus) == Resources(cpus=2, gpus=expected)
+    assert device_resources(device, gpus) == Resources(gpus=expected)
 
 
 def test_onnxruntime_threads_holds_inside_only(identity):

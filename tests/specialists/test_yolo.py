@@ -39,7 +39,6 @@ def random_weights(tmp_path_factory):
         ({"iou": 2}, "iou 2; allowed: 0 to 1"),
         ({"imgsz": 0}, "imgsz 0; allowed: 1 or more"),
         ({"max_det": 0}, "max_det 0; allowed: 1 or more"),
-        ({"threads": 0}, "threads 0; allowed: 1 or more"),
         ({"classes": ()}, "classes is empty"),
         ({"half": True}, "half needs a GPU"),
     ],
@@ -86,9 +85,10 @@ def test_yolo_needs_the_runtime_of_the_export():
 def test_import_ultralytics_prints_and_reports_nothing(tmp_path):
     code = (
         "from specialists.yolo import import_ultralytics; import_ultralytics()\n"
-        "import ultralytics.utils as u, sys\n"
+        "import ultralytics.utils as u, os, sys\n"
         "from ultralytics.utils.events import events\n"
         "assert not (u.ONLINE or u.AUTOINSTALL or u.VERBOSE or events.enabled)\n"
+        "assert os.environ['YOLO_OFFLINE'] == 'true'\n"
         "sys.stderr.write(str(u.SETTINGS_FILE))"
     )
     unset = ("YOLO_CONFIG_DIR", "YOLO_OFFLINE", "YOLO_AUTOINSTALL", "YOLO_VERBOSE")

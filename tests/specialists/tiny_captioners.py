@@ -47,7 +47,9 @@ def save_blip(folder: Path) -> Path:
         projection_dim=16,
     )
     torch.manual_seed(3)
-    transformers.BlipForConditionalGeneration(config).save_pretrained(folder)
+    model = transformers.BlipForConditionalGeneration(config)
+    _end_sometimes(model.text_decoder.get_output_embeddings(), 3, -3.0)
+    model.save_pretrained(folder)
     pictures = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
     transformers.BlipProcessor(pictures, tokenizer).save_pretrained(folder)
     return folder
@@ -72,7 +74,6 @@ def save_florence2(folder: Path, tokenizer_folder: Path) -> Path:
         pad_token_id=1,
         eos_token_id=2,
         decoder_start_token_id=2,
-        forced_eos_token_id=2,
         init_std=0.5,
         tie_word_embeddings=False,
     )
@@ -92,6 +93,9 @@ def save_florence2(folder: Path, tokenizer_folder: Path) -> Path:
     )
     torch.manual_seed(4)
     model = transformers.Florence2ForConditionalGeneration(config)
+    model.generation_config.forced_bos_token_id = 0  # as in the released checkpoints
+    model.generation_config.forced_eos_token_id = 2
+    _end_sometimes(model.get_output_embeddings(), 2, 1.7)
     model.save_pretrained(folder)
     pictures = transformers.CLIPImageProcessor(
         size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64}
@@ -123,6 +127,7 @@ def save_idefics3(folder: Path) -> Path:
     )
     torch.manual_seed(5)
     model = transformers.Idefics3ForConditionalGeneration(config)
+    _end_sometimes(model.get_output_embeddings(), 2, 1.7)
     model.generation_config.suppress_tokens = [config.image_token_id]  # a trained one never says it
     model.save_pretrained(folder)
     pictures = transformers.Idefics3ImageProcessor(
@@ -138,11 +143,12 @@ def save_idefics3(folder: Path) -> Path:
 def save_qwen2_vl(folder: Path) -> Path:
     """Qwen2-VL: a chat model whose picture takes as many tokens as it has pixels."""
     marks = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
-    tokenizer = _word_tokenizer(marks)
+    tokenizer = _word_tokenizer(marks, pad=None)  # many decoders have none and end twice instead
     ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in marks}
     config = transformers.Qwen2VLConfig(
         text_config={
             **_decoder_sizes(len(tokenizer)),
+            "pad_token_id": None,
             "rope_parameters": {
                 "rope_type": "default",
                 "mrope_section": [2, 3, 3],
@@ -163,7 +169,10 @@ def save_qwen2_vl(folder: Path) -> Path:
         vision_end_token_id=ids["<|vision_end|>"],
     )
     torch.manual_seed(6)
-    transformers.Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    model = transformers.Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [2, 3]  # a list, as in the released checkpoints
+    _end_sometimes(model.get_output_embeddings(), 2, 3.0)
+    model.save_pretrained(folder)
     pictures = transformers.Qwen2VLImageProcessor(
         patch_size=4, min_pixels=16 * 16, max_pixels=48 * 48
     )
@@ -173,6 +182,12 @@ def save_qwen2_vl(folder: Path) -> Path:
         pictures, tokenizer, videos, chat_template=template
     ).save_pretrained(folder)
     return folder
+
+
+def _end_sometimes(output: torch.nn.Module, end: int, factor: float) -> None:
+    """Makes the end token so loud that some captions, but not all, end before they are cut."""
+    with torch.no_grad():
+        output.weight[end] *= factor
 
 
 def _decoder_sizes(vocab_size: int) -> dict:
@@ -192,7 +207,9 @@ def _decoder_sizes(vocab_size: int) -> dict:
     }
 
 
-def _word_tokenizer(added: list[str]) -> transformers.PreTrainedTokenizerFast:
+def _word_tokenizer(
+    added: list[str], pad: str | None = "<pad>"
+) -> transformers.PreTrainedTokenizerFast:
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate([*special, *_WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -203,7 +220,7 @@ def _word_tokenizer(added: list[str]) -> transformers.PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Fuse()
     fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
+        pad_token=pad,
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",

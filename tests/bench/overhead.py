@@ -55,7 +55,7 @@ def real(part: Part) -> list[Row]:
     if not photos.is_dir():
         say("real: skipped, no photos and weights; set FLD_TEST_DATA to their folder")
         return []
-    count = 320 if part.quick else 1600
+    count = 320 if part.quick else 1280
     cores = os.cpu_count() or 1
     detector = {"kind": "yolo", "task": "detect", "model": str(shared_data() / _DETECTOR)}
     race = _Race(

@@ -58,7 +58,7 @@ def annotate(
         "revisions": {spec.name: spec.revision for spec in specs},
         "limit": limit,
     }
-    fresh = None
+    fresh, ignored = None, {}
     if overwrite or not output.exists(dataset.DATASET):
         _refuse_foreign(output)
         fresh = list_source(job.config, limit)
@@ -70,9 +70,10 @@ def annotate(
             if not overwrite and output.exists(dataset.DATASET):
                 raise ConfigError(f"{output.uri}: another run has just made a dataset there")
             _start_dataset(output, job.config, identity, fresh)
+            ignored, fresh = fresh.ignored, None  # the plan is read back: one copy is enough
         plan, modified = dataset.read_plan(output)
         run = Run(job.config, plan, dataset.count_shards(plan), levels)
-        run.ignored = fresh.ignored if fresh is not None else {}
+        run.ignored = ignored
         markers = dataset.Markers(output, VERSION)
         todo, again = _todo(run, markers, retry_failed=retry_failed)
         observer.planned(run)

@@ -74,7 +74,7 @@ class RunnerConfig(_Strict):
     batch_timeout_s: float = Field(300.0, gt=0)
     load_timeout_s: float = Field(900.0, gt=0)  # a first load may read gigabytes from a slow disk
     # one shard read from, or written to, a slow bucket; only a storage that hangs takes longer
-    stage_timeout_s: float = Field(1_800, gt=0)
+    stage_timeout_s: float = Field(1_800.0, gt=0)
     shards_in_flight: int = Field(3, ge=1)  # bounds the memory of a run, with shard_size
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from engine.retry import read_again
+from engine.retry import as_they_are, read_again
 from engine.source.images import Images
 from engine.source.plan import make_plan
 from engine.source.shard import Limits, read_shard
@@ -35,7 +35,7 @@ def shard(tmp_path):
 
 def again(shard):
     source, plan, place, _ = shard
-    return read_again(source, plan, place, 0, LIMITS)
+    return read_again(source, as_they_are(plan), place, 0, LIMITS)
 
 
 def test_a_shard_without_failures_has_nothing_to_ask(tmp_path, shard):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import resource
 import tarfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,23 +174,28 @@ def test_an_image_of_an_unknown_status_is_not_accounted_for(tmp_path):
         commit(target(tmp_path), 0, images(*KEYS, status=["ok", "fine"]))
 
 
-@pytest.fixture
-def room():
-    """Lets no file of this process grow past so many bytes: a disk that fills up, for real."""
+@contextmanager
+def room(num_bytes):
+    """Lets no file of this process grow past so many bytes: a disk that fills up, for real.
+
+    Only for as long as it must: pytest's own output may be a file too.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("num_bytes", [512, 10_240], ids=["in-the-tar", "in-a-table"])
-def test_nothing_is_left_when_writing_fails_halfway(tmp_path, room, num_bytes):
+def test_nothing_is_left_when_writing_fails_halfway(tmp_path, num_bytes):
     place = target(tmp_path)
     commit(place, 0, images("old"))
     before = files(tmp_path)
     # rejected rows are in the table and not in the tar, which is then of 10,240 bytes
     many = rows(text=["no"] * 4000, source_id=[str(i * i) for i in range(4000)])
-    room(num_bytes)
-    with pytest.raises(OSError, match="File too large"):
+    with room(num_bytes), pytest.raises(OSError, match="File too large"):
         commit(replace(place, pixels=False), 0, images("a"), many)
     assert files(tmp_path) == before
 

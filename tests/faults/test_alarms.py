@@ -41,10 +41,10 @@ def test_rule_that_rejects_everything_stops_the_run_until_it_is_told_to_go_on(
     harsh = "rules=[{rule: min_score, limits: {'null': 0.999}, alarm_share: 0.9}]"
     run = ["annotate", config, f"output.uri={output}", harsh, *runner_of(runner)]
     command = succeed(shell.run(*run), code=3)
-    # invalid_box goes first, so min_score is rule 1
+    # the place in the rules of the config, though invalid_box goes first
     assert "stopped: rule 'min_score' rejected " in command.said
     assert "rows (alarm share 90%)" in command.said
-    assert "rules.1.alarm_share=1" in command.said
+    assert "rules.0.alarm_share=1" in command.said
     assert "Traceback" not in command.said
     assert command.left_behind() == []
     done = markers(output)
@@ -59,6 +59,6 @@ def test_alarm_is_lifted_by_the_option_it_names(shell, config):
     harsh = "rules=[{rule: min_score, limits: {'null': 0.999}}]"
     run = ["annotate", config, f"output.uri={output}", *runner_of("serial")]
     stopped = succeed(shell.run(*run, harsh), code=3)
-    (option,) = [word for word in stopped.said.split() if word.startswith("rules.1.")]
+    (option,) = [word for word in stopped.said.split() if word.startswith("rules.0.")]
     succeed(shell.run(*run, harsh, option))
     assert commands.check_committed(output) == 12

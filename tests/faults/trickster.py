@@ -32,7 +32,7 @@ TRICKS: dict[str, str | None] = {
     "half_corner": "bad_rows",
     "bad_role": "bad_rows",
     "textless": "bad_rows",
-    "same_id": "bad_rows",
+    "same_id": None,
     "eats_memory": "out_of_memory",
     "hangs": "timeout",
     "segfaults": "worker_died",

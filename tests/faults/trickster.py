@@ -32,7 +32,6 @@ TRICKS: dict[str, str | None] = {
     "half_corner": "bad_rows",
     "bad_role": "bad_rows",
     "textless": "bad_rows",
-    "same_id": None,
     "eats_memory": "out_of_memory",
     "hangs": "timeout",
     "segfaults": "worker_died",
@@ -172,11 +171,6 @@ def _bad_role(answer):
 
 def _textless(answer):
     return _replaced(answer, "text", pa.nulls(1, pa.string()))
-
-
-def _same_id(answer):
-    twice = pa.concat_tables([answer, answer]).combine_chunks()
-    return _replaced(twice, "source_id", pa.array(["7", "7"]))
 
 
 def _eats_memory(answer):

@@ -52,7 +52,7 @@ def test_a_run_from_and_to_a_bucket_writes_the_files_of_a_local_run(s3, data, tm
     photos.mkdir()
     for photo in sorted((data / "coco80" / "images").iterdir())[:24]:
         (photos / photo.name).write_bytes(photo.read_bytes())
-    s3.fill("photos", photos)
+    s3.fill("main-job-photos", photos)
     s3.filesystem().create_dir("datasets")
     common = [
         "source.shard_size=8",
@@ -61,7 +61,7 @@ def test_a_run_from_and_to_a_bucket_writes_the_files_of_a_local_run(s3, data, tm
     ]
     _fld("annotate", *common, f"source.uri={photos}", f"output.uri={tmp_path}/out")
     places = []
-    for section, uri in (("source", "s3://photos"), ("output", "s3://datasets/fld")):
+    for section, uri in (("source", "s3://main-job-photos"), ("output", "s3://datasets/fld")):
         options = (("uri", uri), ("endpoint", s3.endpoint), ("region", "us-east-1"))
         places += [f"{section}.{key}={value}" for key, value in options]
     _fld("annotate", *common, *places)

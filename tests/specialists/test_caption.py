@@ -29,13 +29,14 @@ def captioners(tmp_path_factory, request):
 
     def folder(family):
         if family not in written:
-            written[family] = root / family
-            if family == "florence2":
+            place = root / family
+            if family == "florence2":  # skips without the data, and then nothing is written
                 tokenizer = request.getfixturevalue("data") / "tokenizer" / "florence2_tokenizer"
-                save_florence2(written[family], tokenizer)
+                save_florence2(place, tokenizer)
             else:
                 save = {"blip": save_blip, "idefics3": save_idefics3, "qwen2_vl": save_qwen2_vl}
-                save[family](written[family])
+                save[family](place)
+            written[family] = place
         return written[family]
 
     return folder

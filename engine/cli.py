@@ -20,11 +20,11 @@ from engine import dataset
 from engine.checks import run_checks
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
-from engine.job import Job
+from engine.job import VERSION, Job
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
 from engine.run import annotate as run_annotate
-from engine.run import list_source
+from engine.run import list_source, open_output
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.status import read_status
@@ -78,12 +78,8 @@ def annotate(
         run_annotate(job, observer, limit=limit, overwrite=overwrite, retry_failed=retry_failed)
     finally:
         observer.close()
-    place = job.config.output
-    output = open_location(
-        place.uri, endpoint=place.endpoint, region=place.region, anonymous=place.anonymous
-    )
-    found = read_status(output, "round-0")
-    out.print(summary({**found, "state": "finished"}, place.uri))
+    found = read_status(open_output(job.config), VERSION)
+    out.print(summary(found, job.config.output.uri))
     if found["failures"]:
         raise typer.Exit(EXIT_FAILURES)
 
@@ -215,9 +211,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise_signalled)
     try:
-        app(
-            prog_name="fld"
-        )  # ends in SystemExit: 0, a command's own code, or 2 for a wrong command line
+        # ends in SystemExit: 0, a command's own code, or 2 for a wrong command line
+        app(prog_name="fld")
     except StoppedError as err:
         _say("stopped", err)
         sys.exit(EXIT_STOPPED)

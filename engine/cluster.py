@@ -19,9 +19,9 @@ import ray.exceptions
 
 from engine.config import RunnerConfig
 from engine.errors import ConfigError, EngineError, SpecialistError, StoppedError
-from engine.pool import Pool, WorkerDiedError
+from engine.pool import Pool, WorkerDiedError, first_sizes, make_pools
 from engine.shard import Level, Loaded, ShardJob, Totals
-from engine.stages import StageSpec, stages_of
+from engine.stages import Stages, StageSpec
 from engine.worker import Host, Receipt, SpecialistSpec
 
 _log = logging.getLogger(__name__)
@@ -183,31 +183,30 @@ class RayCrew:
 
     async def start(self, specs: Sequence[SpecialistSpec]) -> None:
         """Starts the first workers of every specialist and loads their models."""
-        for spec in specs:
-            self.pools[spec.name] = Pool(
-                spec.name,
-                functools.partial(spawn, spec, self._budget, self._runner.load_timeout_s),
-                timeout_s=self._runner.batch_timeout_s,
-                quiet_limit=spec.specialist.quiet_limit,
-            )
+        start = functools.partial(
+            spawn, budget=self._budget, load_timeout_s=self._runner.load_timeout_s
+        )
+        self.pools = make_pools(specs, self._runner, start)
         shares = {spec.name: spec.specialist.resources.gpus for spec in specs}
         self._on_gpu = {name for name, share in shares.items() if share}
         # GPUs are counted, not measured: as many workers as all of them hold, evenly
         per_gpu = max(1, int(_count("GPU") / (sum(shares.values()) or 1)))
-        first = {name: per_gpu if name in self._on_gpu else 1 for name in shares}
-        for name, size in self._runner.workers.items():
-            if size != "auto" and name in first:
-                first[name] = size
+        first = first_sizes(specs, self._runner)
+        first |= {name: per_gpu for name in self._on_gpu if not self._is_chosen(name)}
         ready = [_get_ready.remote(self._spec) for _ in range(self._runner.shards_in_flight)]
         await asyncio.gather(
             *(self.pools[name].grow(size) for name, size in first.items()),
             *(self._stage(reference) for reference in ready),
         )
 
+    def _is_chosen(self, name: str) -> bool:
+        return self._runner.workers.get(name, "auto") != "auto"
+
     async def grow(self) -> None:
         """Sizes the `auto` pools on CPUs once every specialist has answered its first batches."""
-        chosen = {name for name, size in self._runner.workers.items() if size != "auto"}
-        auto = [name for name in self.pools if name not in chosen | self._on_gpu]
+        auto = [
+            name for name in self.pools if not self._is_chosen(name) and name not in self._on_gpu
+        ]
         enough = _BATCHES_TO_MEASURE * self._batch_size
         while any(pool.num_images < enough for pool in self.pools.values()):
             await asyncio.sleep(1.0)
@@ -304,13 +303,13 @@ def _first_line(err: Exception) -> str:
 @ray.remote(num_cpus=0, max_retries=3)
 def _get_ready(spec: StageSpec) -> None:
     """Imports what the stages need while models load, in as many processes as shards in flight."""
-    stages_of(spec)
+    del spec  # unpickling it has imported the stages
     pa.array([0])  # the first array makes pyarrow import pandas
 
 
 @ray.remote(num_cpus=0, max_retries=3)
 def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
-    found = stages_of(spec).read(job)
+    found = Stages(spec).read(job)
     batches = [*found.batches, *found.unasked]
     padding = [None] * (num_slots - len(batches))
     counts = (found.batch_keys, len(found.batches), len(found.unasked))
@@ -328,7 +327,7 @@ def _settle(
     sources: Sequence[str],
     *answers: pa.Buffer,
 ) -> tuple[Any, ...]:
-    judged, rows, counts = stages_of(spec).settle(
+    judged, rows, counts = Stages(spec).settle(
         _unpack(images),
         _unpack(state),
         [_unpack(answer) for answer in answers],
@@ -350,7 +349,7 @@ def _finish(
     *batches: pa.Buffer,
 ) -> dict[str, Any]:
     unpacked = [_unpack(batch) for batch in batches]
-    return stages_of(spec).finish(
+    return Stages(spec).finish(
         job, _unpack(images), unpacked, _unpack(state), totals, _unpack(carried)
     )
 

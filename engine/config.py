@@ -67,9 +67,8 @@ class RunnerConfig(_Strict):
     kind: Literal["ray", "serial"] = "ray"
     address: str | None = None
     workers: dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = {}
-    threads: dict[
-        str, Annotated[int, Field(ge=1)]
-    ] = {}  # CPU threads of each worker of a specialist; default 1
+    # CPU threads of each worker of a specialist; default 1
+    threads: dict[str, Annotated[int, Field(ge=1)]] = {}
     batch_size: int = Field(16, ge=1)
     batch_timeout_s: float = Field(300.0, gt=0)
     load_timeout_s: float = Field(900.0, gt=0)  # a first load may read gigabytes from a slow disk
@@ -81,7 +80,9 @@ class RunnerConfig(_Strict):
 class LimitsConfig(_Strict):
     """What is refused as an image, and how much memory one worker may take on top of its model."""
 
+    # beyond today's cameras, and 0.8 GB decoded
     max_pixels: int = Field(200_000_000, ge=1)
+    # a file that large is a scan without compression, or no photo
     max_bytes: int = Field(500_000_000, ge=1)
     worker_memory_mb: int | None = Field(None, ge=64)
 

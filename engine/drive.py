@@ -6,14 +6,13 @@ import errno
 import logging
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engine import dataset
 from engine.crew import open_crew, scratch_folder
-from engine.errors import EngineError, ShardError, SpecialistError, StoppedError
+from engine.errors import EngineError, ShardError, StoppedError
 from engine.events import EventLog
 from engine.job import VERSION, Job, Observer
 from engine.judge import raise_alarm
@@ -95,7 +94,9 @@ class Drive:
             ]
             try:
                 await _first_error([*lanes], [ticker, grower])
-            except SpecialistError as err:  # a replacement that does not load; the first ones did
+            except StoppedError:
+                raise
+            except EngineError as err:  # the run had begun: what it committed stays
                 raise StoppedError(f"{err}; the same command resumes") from err
             finally:
                 for task in (*lanes, ticker, grower):
@@ -147,14 +148,11 @@ class Drive:
 
     def _stage_spec(self) -> StageSpec:
         config = self._job.config
-        replacing = frozenset(
-            s.name for s in self._job.specialists if getattr(s, "replaces", False)
-        )
+        replacing = frozenset(s.name for s in self._job.specialists if s.replaces)
         target = Target(
             self._output, VERSION, scratch_folder(self._output), config.output.pixels == "copy"
         )
         return StageSpec(
-            run_id=uuid.uuid4().hex,
             source=source_of(config),
             target=target,
             limits=config.limits,

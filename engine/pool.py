@@ -4,14 +4,16 @@ Knows nothing of Ray: a worker is anything that answers a batch or dies.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.config import RunnerConfig
 from engine.errors import SpecialistError, StoppedError
 from engine.failures import Failure, fail
-from engine.worker import Receipt
+from engine.worker import Receipt, SpecialistSpec
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +50,8 @@ class Outcome:
     answers: list[Any] = field(default_factory=list)
     failures: list[tuple[str, Failure]] = field(default_factory=list)
     num_rows: int = 0
-    isolated: bool = (
-        False  # the batch had to be run image by image: bytes may differ from run to run
-    )
+    # the batch had to be run image by image: bytes may differ from run to run
+    isolated: bool = False
 
 
 class Pool:
@@ -189,3 +190,26 @@ class Pool:
             raise
         self._idle.put_nowait(worker)
         return answered
+
+
+def make_pools(
+    specs: Sequence[SpecialistSpec],
+    runner: RunnerConfig,
+    spawn: Callable[[SpecialistSpec], Awaitable[Worker]],
+) -> dict[str, Pool]:
+    """A pool per specialist, still without workers; `spawn` starts one for a specialist."""
+    return {
+        spec.name: Pool(
+            spec.name,
+            functools.partial(spawn, spec),
+            timeout_s=runner.batch_timeout_s,
+            quiet_limit=spec.specialist.quiet_limit,
+        )
+        for spec in specs
+    }
+
+
+def first_sizes(specs: Sequence[SpecialistSpec], runner: RunnerConfig) -> dict[str, int]:
+    """Workers to start with: what the config says, and one where it says `auto`."""
+    sizes = {spec.name: runner.workers.get(spec.name, "auto") for spec in specs}
+    return {name: 1 if size == "auto" else size for name, size in sizes.items()}

@@ -7,15 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.config import LimitsConfig
 from engine.reading import read_parquet, read_pixels
 from engine.schema import CLAIM, IMAGES, canonical
 from engine.sink import ShardFiles, Target
 from engine.source.shapes import Source
-from engine.source.shard import Limits, read_shard
+from engine.source.shard import read_shard
 
 
 def read_again(
-    source: Source, plan: pa.Table, target: Target, shard: int, limits: Limits
+    source: Source, plan: pa.Table, target: Target, shard: int, limits: LimitsConfig
 ) -> tuple[pa.Table, list[Any], Sequence[int], pa.Table]:
     """The shard with its failed images read anew and everything else as it was committed.
 
@@ -38,9 +39,8 @@ def read_again(
     for i, key in enumerate(keys):
         data[i] = stored.get(key)
     for i, content in zip(failed.tolist(), fresh.data, strict=True):
-        data[i] = (
-            content  # bytes of a new duplicate go unused: only `ok` images are cut into batches
-        )
+        # bytes of a new duplicate go unused: only `ok` images are cut into batches
+        data[i] = content
     claims = read_parquet(output, f"{folder}/{files.annotations}").select(CLAIM.names)
     asked = pa.array([keys[i] for i in failed.tolist()], pa.string())
     carried = claims.filter(pc.invert(pc.is_in(claims["image_key"], asked)))

@@ -72,7 +72,7 @@ def annotate(
             _start_dataset(output, job.config, identity, fresh)
             ignored, fresh = fresh.ignored, None  # the plan is read back: one copy is enough
         plan, modified = dataset.read_plan(output)
-        run = Run(job.config, plan, dataset.count_shards(plan), levels)
+        run = Run(plan, dataset.count_shards(plan), levels)
         run.ignored = ignored
         markers = dataset.Markers(output, VERSION)
         todo, again = _todo(run, markers, retry_failed=retry_failed)

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from engine.config import RunnerConfig
 from engine.errors import EngineError, SpecialistError
-from engine.pool import Pool, WorkerDiedError
+from engine.pool import Pool, WorkerDiedError, first_sizes, make_pools
 from engine.shard import Level, Loaded, ShardJob, Totals
-from engine.stages import StageSpec, stages_of
+from engine.stages import Stages, StageSpec
 from engine.worker import Host, Receipt, SpecialistSpec, environment
 
 _LOOK_S = 1.0  # between looks whether a silent subprocess is still there
@@ -35,22 +35,15 @@ class SerialCrew:
 
     def __init__(self, spec: StageSpec, runner: RunnerConfig) -> None:
         self.pools: dict[str, Pool] = {}
-        self._stages = stages_of(spec)
+        self._stages = Stages(spec)
         self._runner = runner
 
     async def start(self, specs: Sequence[SpecialistSpec]) -> None:
         """Starts the subprocesses and loads their models."""
-        for spec in specs:
-            self.pools[spec.name] = Pool(
-                spec.name,
-                functools.partial(spawn, spec, self._runner.load_timeout_s),
-                timeout_s=self._runner.batch_timeout_s,
-                quiet_limit=spec.specialist.quiet_limit,
-            )
-        sizes = {spec.name: self._runner.workers.get(spec.name, "auto") for spec in specs}
-        await asyncio.gather(
-            *(self.pools[n].grow(1 if size == "auto" else size) for n, size in sizes.items())
-        )
+        start = functools.partial(spawn, load_timeout_s=self._runner.load_timeout_s)
+        self.pools = make_pools(specs, self._runner, start)
+        sizes = first_sizes(specs, self._runner)
+        await asyncio.gather(*(self.pools[name].grow(size) for name, size in sizes.items()))
 
     async def grow(self) -> None:
         """One subprocess each is what `serial` means; nothing to do."""

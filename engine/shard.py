@@ -51,9 +51,8 @@ class Loaded:
 class Level:
     """What came out of the specialists of one level."""
 
-    answers: list[Any] = field(
-        default_factory=list
-    )  # claim tables or handles, by specialist, batch
+    # claim tables or handles, by specialist, then by batch
+    answers: list[Any] = field(default_factory=list)
     failures: Failures = field(default_factory=list)
     num_rows: dict[str, int] = field(default_factory=dict)
     isolated: bool = False
@@ -332,6 +331,6 @@ def add_failures(images: pa.Table, failures: Failures) -> pa.Table:
     position = {key: i for i, key in enumerate(images["image_key"].to_pylist())}
     for key, failure in failures:
         lists[position[key]].append(failure._asdict())
-    column = pa.array([entry or None for entry in lists], pa.list_(FAILURE))
+    column = pa.array(lists, pa.list_(FAILURE))
     index = images.schema.get_field_index("failures")
     return canonical(images.set_column(index, IMAGES.field("failures"), column), IMAGES)

@@ -135,9 +135,8 @@ def _commit(
         "files": written,
     }
     version, output = target.version, target.output
-    output.delete(
-        f"{version}/{files.marker}"
-    )  # a retry takes the old shard back before it changes it
+    # a retry takes the old shard back before it changes it
+    output.delete(f"{version}/{files.marker}")
     for name in files.data:
         take_over(output, scratch / name, f"{version}/{name}")
     output.write(f"{version}/{files.marker}", (json.dumps(marker, indent=1) + "\n").encode())

@@ -20,14 +20,13 @@ from engine.shard import (
 from engine.sink import Expected, Target
 from engine.source import open_source
 from engine.source.shapes import Source
-from engine.source.shard import Limits, read_shard
+from engine.source.shard import read_shard
 
 
 @dataclass(frozen=True)
 class StageSpec:
     """What every process needs to run a stage; small, and the same for the whole run."""
 
-    run_id: str  # tells a process that it has these stages already; reaches no data file
     source: Source
     target: Target
     limits: LimitsConfig
@@ -48,24 +47,23 @@ def source_of(config: Config) -> Source:
 
 
 class Stages:
-    """Reads, judges and writes shards. Kept per process, so that connections are reused."""
+    """Reads, judges and writes shards; made anew for each stage, since it holds nothing open."""
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._source = spec.source
-        self._limits = Limits(max_pixels=spec.limits.max_pixels, max_bytes=spec.limits.max_bytes)
 
     def read(self, job: ShardJob) -> "ReadShard":
         """The images of a shard and their bytes in batches; see `cut_batches`."""
         carried, unasked = None, []
         if job.retry:
-            again = read_again(self._source, job.plan, self._spec.target, job.shard, self._limits)
-            images, data, positions, carried = again
+            images, data, positions, carried = read_again(
+                self._spec.source, job.plan, self._spec.target, job.shard, self._spec.limits
+            )
             asked, rest = set(positions), range(images.num_rows)
             settled = [i for i in rest if i not in asked] if self._spec.target.pixels else []
             unasked = cut_batches(images, data, settled, self._spec.batch_size)
         else:
-            loaded = read_shard(self._source, job.plan, job.modified, self._limits)
+            loaded = read_shard(self._spec.source, job.plan, job.modified, self._spec.limits)
             images, data, positions = loaded.images, loaded.data, range(loaded.images.num_rows)
         batches = cut_batches(images, data, positions, self._spec.batch_size)
         keys = [batch["image_key"].to_pylist() for batch in batches]
@@ -112,18 +110,6 @@ class ReadShard:
     batch_keys: list[list[str]]
     carried: pa.Table | None
     unasked: list[pa.Table]
-
-
-def stages_of(spec: StageSpec) -> Stages:
-    """The stages of this process, made once for a run."""
-    if spec.run_id not in _STAGES:
-        _STAGES.clear()
-        _STAGES[spec.run_id] = Stages(spec)
-    return _STAGES[spec.run_id]
-
-
-# At most one entry: a process works for one run at a time.
-_STAGES: dict[str, Stages] = {}
 
 
 def _of_sources(rows: pa.Table, sources: Sequence[str]) -> pa.Table:

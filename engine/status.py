@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from engine import dataset
-from engine.config import Config
 from engine.lease import holder
 from engine.output import read_if_there
 from engine.pool import Pool
@@ -21,7 +20,6 @@ STATUS = "_run/status.json"
 class Run:
     """A run as its observer sees it."""
 
-    config: Config
     plan: pa.Table
     num_shards: int
     levels: list[list[str]]

@@ -75,6 +75,7 @@ class Caption:
     quiet_limit: int | None = 16
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False, default=())
+    replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False)
     _commit: str | None = field(init=False, repr=False, default=None)
     _model: Any = field(init=False, repr=False, default=None)

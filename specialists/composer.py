@@ -47,6 +47,7 @@ class Composer:
     model: str = field(init=False, default="composer")
     produces: tuple[str, ...] = field(init=False, default=("text/brief",))
     requires: tuple[str, ...] = field(init=False, default=("region",))
+    replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False, default=Resources())
 
     def __post_init__(self) -> None:

@@ -76,6 +76,7 @@ class EasyOcr:
     model: str = field(init=False)
     produces: tuple[str, ...] = field(init=False, default=("region/ocr",))
     requires: tuple[str, ...] = field(init=False, default=())
+    replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False)
     _reader: Any = field(init=False, repr=False, default=None)
 

@@ -43,6 +43,7 @@ class Null:
     model: str = field(init=False, default="null")
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False)
+    replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False, default=Resources())
 
     def __post_init__(self) -> None:

@@ -77,6 +77,7 @@ class Yolo:
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
+    replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False)
     _model: Any = field(init=False, repr=False, default=None)
     _options: dict[str, Any] = field(init=False, repr=False, default_factory=dict)

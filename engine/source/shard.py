@@ -3,39 +3,18 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import ConfigError
+from engine.config import LimitsConfig
 from engine.failures import Failure, fail
 from engine.pixels import DecodeError, probe
 from engine.schema import image_rows
 from engine.source.measures import contrast, hash_picture, perceptual_hashes, sharpness
 from engine.source.shapes import ReadError, Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one image may cost.
-
-    Attributes:
-        max_pixels: Width times height. 200 million is beyond today's cameras and takes 0.8 GB
-            decoded.
-        max_bytes: Of the file. 1 GB holds 200 million pixels of 4 bytes without compression.
-    """
-
-    max_pixels: int = 200_000_000
-    max_bytes: int = 1_000_000_000
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value < 1:
-                raise ConfigError(f"limits.{item.name} is {value}; give 1 or more")
 
 
 class LoadedShard(NamedTuple):
@@ -74,14 +53,14 @@ _COLUMNS = (
     "sharpness",
     "contrast",
 )
-_DEFAULT_LIMITS = Limits()
+_DEFAULT_LIMITS = LimitsConfig()
 
 
 def read_shard(
     source: Source,
     plan_rows: pa.Table,
     modified: pa.Array | None = None,
-    limits: Limits = _DEFAULT_LIMITS,
+    limits: LimitsConfig = _DEFAULT_LIMITS,
     *,
     threads: int = 1,
 ) -> LoadedShard:
@@ -97,7 +76,7 @@ def read_shard(
             empty shard.
         modified: When each file was last modified at planning time (int64, ns); null entries, or
             null altogether, are not compared.
-        limits: Limits per image.
+        limits: LimitsConfig per image.
         threads: Images read and decoded at the same time; the result does not depend on it.
     """
     keys: list[str] = plan_rows["image_key"].to_pylist()
@@ -133,7 +112,7 @@ def _mapped(
 
 
 def _load(
-    source: Source, uri: str, size: int | None, modified: int | None, limits: Limits
+    source: Source, uri: str, size: int | None, modified: int | None, limits: LimitsConfig
 ) -> _Loaded:
     try:
         blob = source.read(uri, max_bytes=limits.max_bytes)
@@ -150,7 +129,7 @@ def _load(
     return _measured(blob.data, limits)
 
 
-def _measured(data: pa.Buffer, limits: Limits) -> _Loaded:
+def _measured(data: pa.Buffer, limits: LimitsConfig) -> _Loaded:
     digest = hashlib.sha256(data).hexdigest()
     try:
         found = probe(data.to_pybytes(), max_pixels=limits.max_pixels)

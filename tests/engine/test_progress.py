@@ -6,18 +6,15 @@ import logging
 import pytest
 from rich.console import Console
 
-from engine.config import parse_config
 from engine.progress import LogObserver, TerminalObserver, clock, plan_line, time_left
 from engine.status import Run
 from engine.summary import next_steps, summary
 from tests.builders import rows
 from tests.shards import commit, images, plan, target
 
-CONFIG = parse_config({"source": {"uri": "photos"}, "output": {"uri": "out"}}, [], "a.yaml")
-
 
 def new_run(*keys):
-    return Run(CONFIG, plan(list(keys)), 1 if keys else 0, [])
+    return Run(plan(list(keys)), 1 if keys else 0, [])
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,16 @@ import shutil
 
 import pytest
 
+from engine.config import LimitsConfig
 from engine.retry import as_they_are, read_again
 from engine.source.images import Images
 from engine.source.plan import make_plan
-from engine.source.shard import Limits, read_shard
+from engine.source.shard import read_shard
 from tests import tiny
 from tests.builders import rows
 from tests.shards import commit, target
 
-LIMITS = Limits(max_pixels=10_000, max_bytes=10_000)
+LIMITS = LimitsConfig(max_pixels=10_000, max_bytes=10_000)
 BROKEN = 3  # the place of d.jpg
 
 

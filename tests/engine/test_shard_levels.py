@@ -147,6 +147,6 @@ def test_add_failures_appends_and_leaves_the_status():
         "raised",
         "timeout",
     ]
-    assert found["failures"][1].as_py() is None
+    assert found["failures"][1].as_py() == []  # as reading a shard spells it too
     assert found.drop_columns("failures").equals(table.drop_columns("failures"))
     assert isinstance(found, pa.Table)

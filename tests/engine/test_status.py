@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from engine.config import parse_config
 from engine.errors import ConfigError
 from engine.lease import LEASE, Lease
 from engine.pool import Pool
@@ -15,8 +14,6 @@ from engine.status import STATUS, Run, StatusFile, read_status, snapshot
 from engine.worker import Receipt
 from tests.builders import rows
 from tests.shards import FAILED, VERSION, commit, dataset, images, plan
-
-CONFIG = parse_config({"source": {"uri": "photos"}, "output": {"uri": "out"}}, [], "a.yaml")
 
 
 class Answering:
@@ -88,14 +85,14 @@ def test_totals_come_from_the_markers(tmp_path):
 
 
 def test_a_run_that_has_not_started_has_no_speed():
-    found = snapshot(Run(CONFIG, plan(["a", "b"]), 1, []))
+    found = snapshot(Run(plan(["a", "b"]), 1, []))
     assert found["images"] == {"planned": 2}
     assert (found["images_per_second"], found["eta_s"], found["specialists"]) == (0.0, None, {})
 
 
 def test_images_under_way_count_as_far_as_their_specialists_answered():
     """The mean over specialists; never more than there are, never less than is committed."""
-    run = Run(CONFIG, plan(["a", "b", "c", "d"]), 1, [["yolo"]])
+    run = Run(plan(["a", "b", "c", "d"]), 1, [["yolo"]])
     run.pools = {"yolo": worked(["a", "b"]), "ocr": worked(["a", "b"], ["c", "d"])}
     assert run.images_done == 3
     run.totals.images = {"ok": 2, "failed": 2}
@@ -105,7 +102,7 @@ def test_images_under_way_count_as_far_as_their_specialists_answered():
 
 
 def test_speed_is_that_of_this_run_alone():
-    run = Run(CONFIG, plan(["a", "b", "c", "d"]), 1, [], resumed_images=2, resumed_ok=2)
+    run = Run(plan(["a", "b", "c", "d"]), 1, [], resumed_images=2, resumed_ok=2)
     run.totals.images = {"ok": 3}
     run.started_at = time.monotonic() - 1000
     assert run.images_per_second == pytest.approx(1 / 1000, rel=0.1)
@@ -114,7 +111,7 @@ def test_speed_is_that_of_this_run_alone():
 
 def test_the_status_file_says_what_every_specialist_does(tmp_path):
     output = open_location(str(tmp_path))
-    run = Run(CONFIG, plan(["a"]), 1, [["yolo"]], pools={"yolo": worked(["a", "b"])})
+    run = Run(plan(["a"]), 1, [["yolo"]], pools={"yolo": worked(["a", "b"])})
     StatusFile(output).write(run, "running")
     found = json.loads(output.read(STATUS).data.to_pybytes())
     assert found["state"] == "running"

@@ -1,4 +1,4 @@
-"""Fixtures of tests/faults and tests/recovery: a place to run commands, a package to install."""
+"""Fixtures for tests of whole commands: a place to run them, a package to install."""
 
 import shutil
 import tempfile

@@ -62,6 +62,7 @@ class Trickster:
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
     resources: Resources = field(init=False, default=Resources())
+    replaces: bool = field(init=False, default=False)
 
     def needs(self) -> list[Need]:
         return []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError, StoppedError
 from engine.source import open_source
 from engine.source.bucket import _connect
@@ -12,7 +13,7 @@ from engine.source.filesystem import open_location
 from engine.source.images import Images
 from engine.source.plan import make_plan
 from engine.source.shapes import ReadError
-from engine.source.shard import Limits, read_shard
+from engine.source.shard import read_shard
 from tests import hostile
 from tests.hostile import encoded, photo
 from tests.s3 import SECRET_KEY
@@ -55,7 +56,7 @@ def test_a_bucket_gives_the_plan_and_shard_of_a_folder(s3, bucket, folder):
     assert remote.ignored == local.ignored
     plans = [make_plan(listing, 50) for listing in (local, remote)]
     assert plans[0].rows.equals(plans[1].rows)
-    limits = Limits(max_pixels=hostile.MAX_PIXELS, max_bytes=hostile.MAX_BYTES)
+    limits = LimitsConfig(max_pixels=hostile.MAX_PIXELS, max_bytes=hostile.MAX_BYTES)
     shards = [
         read_shard(source, plan.rows, plan.modified, limits, threads=4)
         for source, plan in zip((here, there), plans, strict=True)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from engine.config import LimitsConfig, parse_config
 from engine.errors import ConfigError
 from engine.failures import CAUSES
 from engine.schema import IMAGES
@@ -14,7 +15,7 @@ from engine.source.images import Images
 from engine.source.names import encode_name
 from engine.source.plan import PLAN, make_plan
 from engine.source.shapes import ReadError
-from engine.source.shard import Limits, read_shard
+from engine.source.shard import read_shard
 from tests import hostile
 from tests.hostile import Verdict
 
@@ -28,7 +29,7 @@ def hostile_shard(tmp_path_factory):
     listing = source.listing()
     plan = make_plan(listing, shard_size=1000)
     hostile.disturb(folder)
-    limits = Limits(max_pixels=hostile.MAX_PIXELS, max_bytes=hostile.MAX_BYTES)
+    limits = LimitsConfig(max_pixels=hostile.MAX_PIXELS, max_bytes=hostile.MAX_BYTES)
     return (
         source,
         listing,
@@ -162,5 +163,6 @@ def test_a_refused_read_is_a_failure_of_that_image():
 
 @pytest.mark.parametrize("name", ["max_pixels", "max_bytes"])
 def test_limits_below_one_are_refused(name):
-    with pytest.raises(ConfigError, match=f"limits.{name} is 0; give 1 or more"):
-        Limits(**{name: 0})
+    raw = {"source": {"uri": "a"}, "output": {"uri": "b"}, "limits": {name: 0}}
+    with pytest.raises(ConfigError, match=f"limits.{name}: .* greater than or equal to 1; found 0"):
+        parse_config(raw, (), "test")

@@ -7,6 +7,7 @@ SPECIALISTS = Registry(
     {
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
+        "consensus": "specialists.consensus:Consensus",
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",
         "yolo": "specialists.yolo:Yolo",

@@ -97,8 +97,8 @@ def test_consensus_of_one_detector_is_that_detector(detections, photos):
         specialist = Consensus(sources=(name,))
         specialist.load()
         fused = specialist.annotate(photos, rows)
-        rows = rows.filter(pa.array(is_box(box_array(rows))))  # some end where they begin
-        assert spelled(fused) == spelled(rows)
+        sound = rows.filter(pa.array(is_box(box_array(rows))))  # some end where they begin
+        assert spelled(fused) == spelled(sound)
 
 
 def spelled(rows):

@@ -2,8 +2,10 @@
 
 import pickle
 
+import pyarrow as pa
 import pytest
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.source import SOURCES, find_source, open_source
 from engine.source.images import Images
@@ -77,6 +79,7 @@ def test_synthetic_reads_the_same_images_each_time():
 
 def test_synthetic_has_no_scene_beyond_the_last():
     for uri in ("scene-00000003.jpg", "photo.jpg"):
-        with pytest.raises(ReadError, match="there is no scene") as caught:
-            Synthetic(num_images=3).read(uri)
-        assert caught.value.cause == "missing"
+        images = pa.table({"uri": [uri]})
+        [refused] = Synthetic(num_images=3).read(images, LimitsConfig())
+        assert isinstance(refused, ReadError)
+        assert (refused.cause, str(refused)) == ("missing", f"there is no scene {uri!r}")

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.config import Config, LimitsConfig
+from engine.config import Config, LimitsConfig, MixedConfig, PartConfig
 from engine.given import given_rows
 from engine.retry import read_again
 from engine.shard import (
@@ -20,7 +20,8 @@ from engine.shard import (
     settle,
 )
 from engine.sink import Expected, Target
-from engine.source import open_source
+from engine.source import open_source, takes
+from engine.source.mixture import Mixture, Part
 from engine.source.shapes import Source
 from engine.source.shard import read_shard
 
@@ -42,10 +43,20 @@ def source_of(config: Config) -> Source:
     Raises:
         ConfigError: The kind is unknown, or does not take one of the options given.
     """
-    options = config.source.model_dump(exclude={"kind", "shard_size"}, exclude_defaults=True)
-    if config.source.uri == "synthetic":
-        options["seed"] = config.seed
-    return open_source(config.source.kind, **options)
+    if config.source.sources:
+        parts = [Part(p.name, _open(p, config.seed), p.weight) for p in config.source.sources]
+        return Mixture(parts)
+    return _open(config.source, config.seed)
+
+
+def _open(part: PartConfig, seed: int) -> Source:
+    left_out = {"kind", "shard_size", "sources", "weight"}
+    options = part.model_dump(exclude=left_out, exclude_defaults=True)
+    if isinstance(part, MixedConfig) and not takes(part.kind, part.uri, "name"):
+        del options["name"]  # of a source that gives no rows it only starts the uris
+    if part.uri == "synthetic":
+        options["seed"] = seed
+    return open_source(part.kind, **options)
 
 
 class Stages:

@@ -35,9 +35,11 @@ class Images:
         endpoint: Address of an S3 or GCS compatible server.
         region: The bucket's region.
         anonymous: Send no credentials.
+        licence: Of every image.
     """
 
     uri: str
+    licence: str | None = None
     endpoint: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -83,7 +85,7 @@ class Images:
                 blob = self.location.read(uri, max_bytes=limits.max_bytes)
             except ReadError as err:
                 return err
-            return Sample(blob.data, blob.modified)
+            return Sample(blob.data, blob.modified, self.licence)
 
         return read_each(self.location, load, images["uri"].to_pylist())
 

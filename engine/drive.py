@@ -21,7 +21,7 @@ from engine.shard import Crew, JudgePlan, ShardDone, ShardJob, run_shard
 from engine.sink import Target
 from engine.source.shapes import Location
 from engine.stages import StageSpec, source_of
-from engine.status import Run, StatusFile
+from engine.status import Run, StatusFile, usage
 from engine.worker import SpecialistSpec
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Drive:
         finally:
             with contextlib.suppress(OSError, EngineError):  # a full disk has been told already
                 self._status.write(self._run, state)
-                self._events.add(state)
+                self._events.add(state, usage=usage(self._run))
                 self._events.flush()
             for pool in self._run.pools.values():
                 pool.close()

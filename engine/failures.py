@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-STAGES = ("read", "decode", "annotate")
+STAGES = ("read", "decode", "labels", "annotate")
 
 # Every cause with its meaning. Adding one is a change of the dataset format.
 CAUSES: dict[str, str] = {
@@ -15,6 +15,8 @@ CAUSES: dict[str, str] = {
     "unreadable": "the storage answered with an error",
     "empty": "zero bytes",
     "too_many_bytes": "larger than limits.max_bytes",
+    "unsafe_path": "a name that leads out of its archive or source; it is not followed",
+    "broken_archive": "an archive or table that cannot be read past this point",
     # decode: the bytes are not an image we can read
     "not_an_image": "binary content that no image decoder knows",
     "text_file": "plain text under an image's name",
@@ -34,10 +36,16 @@ CAUSES: dict[str, str] = {
     "zero_size": "a width or height of zero",
     "too_many_pixels": "more than limits.max_pixels, or a decompression bomb",
     "unsupported_mode": "a pixel layout or compression the decoder lacks",
+    # labels: what the source says of an image cannot be taken as rows; the image itself is fine
+    "not_json": "labels that are not valid JSON or text",
+    "bad_labels": "labels of another shape than their format has",
+    "too_many_labels": "labels larger than limits.max_label_bytes",
     # annotate: one specialist failed on this image
     "raised": "the specialist raised an error",
     "timeout": "the specialist did not answer within runner.batch_timeout_s",
     "out_of_memory": "the specialist asked for more memory than it may have",
+    "refused": "the service answered with an error, after all tries",
+    "bad_answer": "the service answered something else than was asked for",
     "worker_died": "the process of the specialist died twice on this image",
     "bad_rows": "the specialist returned rows that break the table's rules",
 }

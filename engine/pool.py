@@ -6,6 +6,7 @@ Knows nothing of Ray: a worker is anything that answers a batch or dies.
 import asyncio
 import functools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,6 +73,7 @@ class Pool:
         self.num_rows = 0
         self.num_failures = 0
         self.busy_s = 0.0
+        self.usage: Counter[str] = Counter()
         self._spawn = spawn
         self._timeout_s = timeout_s
         self._workers: set[Worker] = set()
@@ -174,6 +176,7 @@ class Pool:
             outcome.failures.extend(receipt.failures)
             outcome.num_rows += receipt.num_rows
             self.busy_s += receipt.seconds
+            self.usage.update(receipt.usage)
             return None
         return failure
 

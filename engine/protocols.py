@@ -1,7 +1,7 @@
 """What a specialist and a rule must be. Protocols only: nothing here is inherited from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -64,6 +64,24 @@ class Need:
     downloads: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Rows, with the failures of single images and what the answer cost.
+
+    For specialists to whom asking again is dear: an exception makes the batch be tried again image
+    by image, a failure given here does not.
+
+    Attributes:
+        rows: As `annotate` returns them, without any of the failed images.
+        failures: Image key, cause (one of `engine.failures` for the stage `annotate`), message.
+        usage: What was spent, failures included, by unit: `{"prompt_tokens": 812}`.
+    """
+
+    rows: pa.Table
+    failures: Sequence[tuple[str, str, str]] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
 class Specialist(Protocol):
     """A model that annotates images.
 
@@ -96,7 +114,7 @@ class Specialist(Protocol):
     def load(self) -> None:
         """Loads the model; called once per worker, before the first `annotate`."""
 
-    def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table:
+    def annotate(self, images: Sequence[Image], rows: pa.Table) -> pa.Table | Answer:
         """Claim rows (`engine.schema.claims`) for those images, in their order.
 
         Args:
@@ -107,7 +125,7 @@ class Specialist(Protocol):
             Rows with `image_key`, `kind`, `role` and what it knows; `prompt`, `parents`,
             `region_id` where they apply. `annotation_id`, `source`, `model`, `revision`, `round`
             are filled in later. Any exception is taken as: this batch is to be tried again image
-            by image.
+            by image. An `Answer` where single images may fail by themselves, or answers cost.
         """
 
 

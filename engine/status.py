@@ -82,7 +82,13 @@ def snapshot(run: Run) -> dict[str, Any]:
             }
             for name, pool in run.pools.items()
         },
+        "usage": usage(run),
     }
+
+
+def usage(run: Run) -> dict[str, dict[str, int]]:
+    """What the answers of this run cost, by specialist and unit; only those that cost something."""
+    return {name: dict(pool.usage) for name, pool in run.pools.items() if pool.usage}
 
 
 def read_status(output: Location, version: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ def summary(status: dict[str, Any], output_uri: str) -> Group:
         parts.append(_rules(status["rules"]))
     if status["failures"]:
         parts.append(_failures(status["failures"]))
+    if status["last"].get("usage"):
+        parts.append(_usage(status["last"]["usage"]))
     parts.extend(Text.from_markup(line) for line in next_steps(status, output_uri))
     return Group(*parts)
 
@@ -71,6 +73,14 @@ def _failures(failures: dict[str, int]) -> Table:
     table = _table("failures", ("stage or specialist", "cause"), ("images",))
     for name, count in sorted(failures.items(), key=lambda item: -item[1]):
         table.add_row(*name.rsplit("/", 1), f"{count:,}")
+    return table
+
+
+def _usage(usage: dict[str, dict[str, int]]) -> Table:
+    table = _table("spent by the last run", ("specialist", "unit"), ("count",))
+    for name, units in usage.items():
+        for unit, count in units.items():
+            table.add_row(name, unit, f"{count:,}")
     return table
 
 

@@ -5,9 +5,12 @@ import os
 import resource
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +19,7 @@ from engine.errors import SpecialistError, TableError
 from engine.failures import Failure, fail
 from engine.merge import check_rows, identify
 from engine.pixels import EncodedImage
-from engine.protocols import Specialist
+from engine.protocols import Answer, Specialist
 from engine.schema import CLAIM, empty_claims
 
 # What a specialist may raise. Workers are deaf to Ctrl-C, so a KeyboardInterrupt is its own. A
@@ -77,6 +80,7 @@ class Receipt:
     num_rows: int
     seconds: float
     failures: list[tuple[str, Failure]] = field(default_factory=list)  # image_key, failure
+    usage: dict[str, int] = field(default_factory=dict)  # what was spent, by unit
 
 
 class Host:
@@ -121,13 +125,13 @@ class Host:
             batch = batch.slice(only, 1)
         images = _images(batch)
         rows = self._wanted(rows, images if only is not None else None)
-        failures: list[tuple[str, Failure]] = []
         try:
-            claims = self._ask(images, rows)
+            told = self._ask(images, rows)
         except _REFUSALS as err:  # whatever it was, each image alone tells whose fault
-            claims, failures = self._ask_one_by_one(images, rows, err)
+            told = self._ask_one_by_one(images, rows, err)
         seconds = time.perf_counter() - started
-        return claims, Receipt(len(images), claims.num_rows, seconds, failures)
+        num_rows = told.claims.num_rows
+        return told.claims, Receipt(len(images), num_rows, seconds, told.failures, dict(told.usage))
 
     def _wanted(self, rows: pa.Table | None, images: Sequence[EncodedImage] | None) -> pa.Table:
         """The rows of the kinds it requires, on those images only where they are given."""
@@ -139,28 +143,42 @@ class Host:
         rows = rows.filter(pc.or_(pc.is_in(kinds, names), pc.is_in(pairs, names)))
         return rows if images is None else _rows_of(rows, images)
 
-    def _ask(self, images: Sequence[EncodedImage], rows: pa.Table) -> pa.Table:
-        answer = self._specialist.annotate(images, rows)
-        checked = check_rows(answer, [image.image_key for image in images])
-        return identify(
-            checked,
+    def _ask(self, images: Sequence[EncodedImage], rows: pa.Table) -> "_Told":
+        given = self._specialist.annotate(images, rows)
+        answer = given if isinstance(given, Answer) else Answer(rows=given)
+        keys = [image.image_key for image in images]
+        claims = identify(
+            check_rows(answer.rows, keys),
             source=self._spec.name,
             model=self._spec.model,
             revision=self._spec.revision,
         )
+        foreign = {key for key, _, _ in answer.failures} - set(keys)
+        if foreign:
+            raise TableError(f"returned a failure of {min(foreign)!r}, not among the images given")
+        failures = [
+            (key, fail("annotate", cause, message, source=self._spec.name))
+            for key, cause, message in answer.failures
+        ]
+        return _Told(claims, failures, answer.usage)
 
     def _ask_one_by_one(
         self, images: Sequence[EncodedImage], rows: pa.Table, first: BaseException
-    ) -> tuple[pa.Table, list[tuple[str, Failure]]]:
+    ) -> "_Told":
         if len(images) == 1:
-            return empty_claims(), [(images[0].image_key, self._blame(first))]
-        answers, failures = [], []
+            return _Told(empty_claims(), [(images[0].image_key, self._blame(first))])
+        answers, failures, usage = [], [], Counter[str]()
         for image in images:
             try:
-                answers.append(self._ask([image], _rows_of(rows, [image])))
+                told = self._ask([image], _rows_of(rows, [image]))
             except _REFUSALS as err:  # it becomes this image's failure, with its cause
                 failures.append((image.image_key, self._blame(err)))
-        return pa.concat_tables([CLAIM.empty_table(), *answers]).unify_dictionaries(), failures
+                continue
+            answers.append(told.claims)
+            failures.extend(told.failures)
+            usage.update(told.usage)
+        claims = pa.concat_tables([CLAIM.empty_table(), *answers]).unify_dictionaries()
+        return _Told(claims, failures, usage)
 
     def _blame(self, err: BaseException) -> Failure:
         if isinstance(err, TableError):
@@ -168,6 +186,14 @@ class Host:
         said = traceback.format_exception_only(err)[-1]  # even where str(err) raises
         cause = "out_of_memory" if _is_memory(err, said) else "raised"
         return fail("annotate", cause, said, source=self._spec.name)
+
+
+class _Told(NamedTuple):
+    """An answer with identified rows."""
+
+    claims: pa.Table
+    failures: list[tuple[str, Failure]]
+    usage: Mapping[str, int] = MappingProxyType({})
 
 
 def _images(batch: pa.Table) -> list[EncodedImage]:

@@ -3,10 +3,8 @@
 Only what transformers itself implements and only safetensors: no remote code, no pickles.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,12 +13,9 @@ from PIL import Image as PillowImage
 from engine.errors import ConfigError, SpecialistError
 from engine.protocols import Image, Need, Resources
 from engine.schema import claims
-from specialists.needs import package_need, refuse_missing, revision_of
-from specialists.threads import device_resources, thread_count
-
-# What is fetched from the hub: safetensors, and the small text files of config and tokenizer.
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-_HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
+from specialists.hub import hub_needs, load_pretrained, pin
+from specialists.needs import refuse_missing
+from specialists.threads import device_resources
 
 _FLORENCE_PROMPTS = {
     "brief": "<CAPTION>",
@@ -77,7 +72,7 @@ class Caption:
     requires: tuple[str, ...] = field(init=False, default=())
     replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False)
-    _commit: str | None = field(init=False, repr=False, default=None)
+    _pinned: str | None = field(init=False, repr=False, default=None)
     _model: Any = field(init=False, repr=False, default=None)
     _processor: Any = field(init=False, repr=False, default=None)
     _said: str | None = field(init=False, repr=False, default=None)  # the prompt in force
@@ -95,19 +90,7 @@ class Caption:
 
     def needs(self) -> list[Need]:
         """transformers, torchvision, and the model as a folder or in the hub's cache."""
-        needs = [package_need(package, "caption") for package in ("transformers", "torchvision")]
-        if Path(self.model).is_dir():
-            complete = _is_complete(Path(self.model))
-            mend = "the folder must hold config.json and *.safetensors; save_pretrained writes both"
-            return [*needs, Need(f"model {self.model}", complete, mend)]
-        if not _HUB_ID.match(self.model):
-            return [
-                *needs,
-                Need(f"model folder {self.model}", False, "name an existing folder or a hub id"),
-            ]
-        mend = f"it is downloaded from the hub; offline, name a folder: hf download {self.model}"
-        cached = needs[0].present and self._is_cached()
-        return [*needs, Need(f"model {self.model}", cached, mend, downloads=True)]
+        return hub_needs(self.model, self.revision, "caption")
 
     def prepare(self) -> str:
         """Downloads a hub model; returns its commit, or the digest of a folder.
@@ -117,10 +100,8 @@ class Caption:
                 cannot be reached.
         """
         refuse_missing(self.name, self.needs())
-        if Path(self.model).is_dir():
-            return revision_of(Path(self.model))
-        self._commit = self._fetch().name  # the cache keeps each commit in a folder of its name
-        return self._commit
+        self._pinned = pin(self.name, self.model, self.revision)
+        return self._pinned
 
     def load(self) -> None:
         """Loads model and processor.
@@ -129,38 +110,24 @@ class Caption:
             SpecialistError: transformers does not know such a model, there are no safetensors of
                 it, or it does not take pictures.
         """
-        import torch
-        import transformers
-
-        torch.set_num_threads(thread_count())
-        library: Any = transformers  # partly typed
-        library.logging.set_verbosity_error()
-        library.logging.disable_progress_bar()
-        folder = Path(self.model) if Path(self.model).is_dir() else self._fetch()
-        try:
-            self._processor = library.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-            model = library.AutoModelForImageTextToText.from_pretrained(
-                folder,
-                dtype=getattr(torch, self.dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-        except (OSError, ValueError, KeyError, ImportError) as err:
-            reason = str(err).strip().partition("\n")[0]
-            raise SpecialistError(
-                f"specialist {self.name!r}: {self.model} cannot be loaded: {reason}"
-            ) from err
+        self._processor, self._model = load_pretrained(
+            self.name,
+            self.model,
+            self._pinned or self.revision,
+            ("AutoProcessor", "AutoModelForImageTextToText"),
+            dtype=self.dtype,
+            device=self.device,
+        )
         if not hasattr(self._processor, "image_processor"):
             raise SpecialistError(
                 f"specialist {self.name!r}: {self.model} has no processor for pictures; "
                 "name an image-to-text model"
             )
-        self._model = model.eval().to(torch.device(self.device))
         # a caption cut at max_new_tokens shall not close with a token the model did not choose
         self._model.generation_config.forced_eos_token_id = None
         self._said = self._default_prompt() if self.prompt is None else self.prompt
         tokenizer = self._processor.tokenizer
-        if not model.config.is_encoder_decoder:
+        if not self._model.config.is_encoder_decoder:
             # a decoder goes on from the last token, which must not be a pad
             tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
@@ -252,28 +219,3 @@ class Caption:
         is_special = torch.isin(tokens, special)
         before = is_end.cumsum(dim=1) - is_end.long()
         return (before == 0) & (is_end | ~is_special)
-
-    def _is_cached(self) -> bool:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.model, "config.json", revision=self.revision)
-        return isinstance(found, str)
-
-    def _fetch(self) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-
-        revision = self._commit or self.revision
-        try:
-            folder = snapshot_download(self.model, revision=revision, allow_patterns=list(_FILES))
-        except (OSError, HFValidationError) as err:  # every error of the hub's client is an OSError
-            reason = str(err).strip().partition("\n")[0]
-            raise SpecialistError(
-                f"specialist {self.name!r}: model {self.model} cannot be had from the hub: "
-                f"{reason}; check its name and the network, or name a folder"
-            ) from err
-        return Path(folder)
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

@@ -90,6 +90,7 @@ STATUS = {
     "annotations": {"yolo/region/category/kept": 5, "yolo/region/category/rejected": 1_000},
     "rules": {"min_score": [1_005, 1_000], "orphan": [0, 0]},
     "failures": {"decode/corrupt": 1, "yolo/raised": 3},
+    "last": {"usage": {"endpoint": {"prompt_tokens": 81_200}}},
 }
 
 
@@ -100,7 +101,8 @@ def printed(status):
 
 
 def test_the_summary_of_nothing_is_one_line():
-    nothing = {**STATUS, "images": {"planned": 0}, "annotations": {}, "rules": {}, "failures": {}}
+    nothing = {"state": "finished", "shards": STATUS["shards"], "images": {"planned": 0}}
+    nothing |= {"annotations": {}, "rules": {}, "failures": {}, "last": {}}
     text = printed(nothing)
     assert "0 images planned: 0 ok, 0 failed" in text
     assert "failures" not in text
@@ -112,6 +114,7 @@ def test_the_summary_shows_rows_rules_and_failures():
     assert ["min_score", "1,005", "1,000", "99.5%"] in lines
     assert ["orphan", "0", "0", "-"] in lines
     assert ["yolo", "raised", "3"] in lines
+    assert ["endpoint", "prompt_tokens", "81,200"] in lines
 
 
 @pytest.mark.parametrize(

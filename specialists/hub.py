@@ -1,0 +1,134 @@
+"""Models of transformers, by hub id or folder: found, fetched, loaded.
+
+Only what transformers itself implements and only safetensors: no remote code, no pickles.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from engine.errors import SpecialistError
+from engine.protocols import Need
+from specialists.needs import package_need, revision_of
+from specialists.threads import thread_count
+
+# What is fetched from the hub: safetensors, and the small text files of config and tokenizer.
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+_HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
+
+
+def hub_needs(model: str, revision: str | None, extra: str) -> list[Need]:
+    """transformers, torchvision, and the model as a folder or in the hub's cache.
+
+    Args:
+        model: A folder with config.json and safetensors, or a hub id.
+        revision: Branch, tag or commit on the hub; null: its main branch.
+        extra: The extra of this project that brings transformers for this specialist.
+    """
+    needs = [package_need(package, extra) for package in ("transformers", "torchvision")]
+    what = f"model {model}"
+    if Path(model).is_dir():
+        mend = "the folder must hold config.json and *.safetensors; save_pretrained writes both"
+        return [*needs, Need(what, _is_complete(Path(model)), mend)]
+    if not _HUB_ID.match(model):
+        mend = "name an existing folder or a hub id"
+        return [*needs, Need(f"model folder {model}", False, mend)]
+    mend = f"it is downloaded from the hub; offline, name a folder: hf download {model}"
+    cached = needs[0].present and _is_cached(model, revision)
+    return [*needs, Need(what, cached, mend, downloads=True)]
+
+
+def fetch(owner: str, model: str, revision: str | None) -> Path:
+    """The folder that holds the model: itself, or the hub's cache, downloaded where needed.
+
+    Args:
+        owner: Name of the specialist, for messages.
+        model: A folder or a hub id.
+        revision: Of a hub id; ignored for a folder.
+
+    Raises:
+        SpecialistError: The hub has no such model or cannot be reached.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = snapshot_download(model, revision=revision, allow_patterns=list(_FILES))
+    except (OSError, HFValidationError) as err:  # every error of the hub's client is an OSError
+        raise SpecialistError(
+            f"specialist {owner!r}: model {model} cannot be had from the hub: "
+            f"{_first_line(err)}; check its name and the network, or name a folder"
+        ) from err
+    return Path(folder)
+
+
+def pin(owner: str, model: str, revision: str | None) -> str:
+    """Fetches the model; returns the commit of a hub model, or the digest of a folder.
+
+    A specialist hands the result to `fetch` in `load`, so that every worker loads this very commit.
+
+    Raises:
+        SpecialistError: As `fetch`.
+    """
+    folder = fetch(owner, model, revision)
+    # the cache keeps each commit in a folder of its name
+    return revision_of(folder) if Path(model).is_dir() else folder.name
+
+
+def load_pretrained(
+    owner: str,
+    model: str,
+    revision: str | None,
+    classes: tuple[str, str],
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> tuple[Any, Any]:
+    """Processor and model, ready to answer, computing with the threads this worker may take.
+
+    Args:
+        owner: Name of the specialist, for messages.
+        model: A folder or a hub id.
+        revision: What `pin` returned, or what the user asked for.
+        classes: Names of the processor's and the model's class in transformers.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: As torch names it.
+
+    Raises:
+        SpecialistError: transformers does not know such a model, there are no safetensors of it, or
+            the hub cannot be reached.
+    """
+    import torch
+    import transformers
+
+    torch.set_num_threads(thread_count())
+    library: Any = transformers  # partly typed
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    folder = fetch(owner, model, revision)
+    try:
+        processor = getattr(library, classes[0]).from_pretrained(folder, trust_remote_code=False)
+        loaded = getattr(library, classes[1]).from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError) as err:
+        raise SpecialistError(
+            f"specialist {owner!r}: {model} cannot be loaded: {_first_line(err)}"
+        ) from err
+    return processor, loaded.eval().to(torch.device(device))
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().partition("\n")[0]
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def _is_cached(model: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)

@@ -49,6 +49,10 @@ class Synonyms:
         """The name of the label's class; a label the table does not know stays as it is."""
         return self.names.get(fold(label), label)
 
+    def knows(self, label: str) -> bool:
+        """Whether the table has the label, as a name or as a kind."""
+        return fold(label) in self.names or self.key(label) in self.kinds
+
     def is_a(self, label: str, wider: str) -> bool:
         """Whether whatever bears the first label also bears the second.
 
@@ -85,7 +89,8 @@ def read_synonyms(
         for wider, narrower in kinds.items():
             for name in narrower:
                 above.setdefault(_checked(table, name), set()).add(_checked(table, wider))
-    return Synonyms(names=names, kinds={name: _closure(name, above) for name in above})
+    known = set(above).union(*above.values())
+    return Synonyms(names=names, kinds={name: _closure(name, above) for name in known})
 
 
 def _split(names: str) -> list[str]:

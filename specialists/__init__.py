@@ -9,6 +9,7 @@ SPECIALISTS = Registry(
         "composer": "specialists.composer:Composer",
         "consensus": "specialists.consensus:Consensus",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "grounding": "specialists.grounding:Grounding",
         "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "yolo": "specialists.yolo:Yolo",

@@ -11,7 +11,11 @@ from engine.errors import ConfigError
 from engine.schema import ROLES
 from specialists import SPECIALISTS
 
-REQUIRED = {"yolo": {"model": "weights/best.onnx"}, "caption": {"model": "weights/captioner"}}
+REQUIRED = {
+    "yolo": {"model": "weights/best.onnx"},
+    "caption": {"model": "weights/captioner"},
+    "grounding": {"model": "weights/detector"},
+}
 PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}
 
 

@@ -239,7 +239,6 @@ def _nearest(
     """Which boxes are the first of their source with their leader, and the nearest, shape (k,)."""
     num_sources = votes.sources.max() + 1
     nearness = paired_iou(votes.boxes[boxes], votes.boxes[best])
-    nearness[boxes == best] = 2.0  # itself before a twin of its own source
     seats = best * num_sources + votes.sources[boxes]
     has_led = np.flatnonzero(leaders >= 0)
     taken = leaders[has_led] * num_sources + votes.sources[has_led]

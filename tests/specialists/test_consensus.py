@@ -109,6 +109,18 @@ def test_consensus_sends_a_refused_box_to_its_second_best():
     assert found == {frozenset({"row-0", "row-2"}), frozenset({"row-1", "row-3"})}
 
 
+def test_consensus_leaves_a_box_alone_that_two_objects_refuse():
+    table = said(
+        ("x", "dog", (10, 0, 50, 40), 0.9),
+        ("x", "dog", (24, 0, 64, 40), 0.8),
+        ("z", "dog", (10, 0, 50, 40), 0.7),
+        ("z", "dog", (24, 0, 64, 40), 0.6),
+        ("z", "dog", (15, 0, 55, 40), 0.5),
+    )
+    parents = [row["parents"] for row in fuse(table)]
+    assert parents == [["row-0", "row-2"], ["row-1", "row-3"], ["row-4"]]
+
+
 def test_consensus_lets_a_leader_keep_its_place():
     """The second box of x is better than that of y, but comes to it only when x's first is full."""
     table = said(

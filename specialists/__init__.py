@@ -9,6 +9,7 @@ SPECIALISTS = Registry(
         "composer": "specialists.composer:Composer",
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",
+        "openai": "specialists.openai:OpenAi",
         "yolo": "specialists.yolo:Yolo",
     },
     group="fld.specialists",

@@ -70,7 +70,11 @@ class Run:
 
 
 @pytest.fixture(
-    scope="module", params=[("serial", 200), pytest.param(("ray", 48), marks=pytest.mark.ray)]
+    scope="module",
+    params=[
+        pytest.param(("serial", 200), id="serial"),
+        pytest.param(("ray", 48), id="ray", marks=pytest.mark.ray),
+    ],
 )
 def ran(request, shell):
     with misbehaving_server() as server:

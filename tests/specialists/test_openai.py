@@ -3,9 +3,6 @@
 The server is tests/specialists/misbehaving_server.py; whole runs are in tests/faults/test_endpoint.
 """
 
-import base64
-import io
-import json
 import pickle
 
 import numpy as np
@@ -22,19 +19,15 @@ from misbehaving_server import (
     caption_of,
     misbehaving_server,
 )
-from PIL import Image
-from specialist_photos import encoded, noise
+from specialist_photos import noise
 
 from engine.config import build
 from engine.errors import ConfigError, SpecialistError
 from engine.failures import CAUSES
 from engine.schema import empty_claims
 from engine.worker import BATCH, Host, SpecialistSpec
-from specialists.chat_answers import AskError, Lines, read_lines
-from specialists.data_url import data_url
 from specialists.endpoint import Pace, retry_after_s
 from specialists.openai import OpenAi
-from specialists.redact import redact
 
 TASKS = ("brief", "detailed", "more_detailed", "ocr")
 
@@ -321,133 +314,6 @@ def test_revision_follows_what_is_asked_and_nothing_else(monkeypatch):
     assert len(revisions | {first}) == 5
 
 
-# Pictures
-
-
-def decoded(url):
-    kind, _, data = url.partition(";base64,")
-    return kind, Image.open(io.BytesIO(base64.b64decode(data)))
-
-
-def saved(picture, image_format, **options):
-    out = io.BytesIO()
-    picture.save(out, image_format, **options)
-    return encoded("a", out.getvalue())
-
-
-@pytest.mark.parametrize(("image_format", "kind"), [("JPEG", "jpeg"), ("PNG", "png")])
-def test_a_small_plain_picture_is_sent_as_it_is(server, image_format, kind):
-    image = saved(Image.new("RGB", (12, 8), "red"), image_format)
-    ask(endpoint(server), image)
-    (seen,) = server.record.seen
-    assert (seen.media_type, seen.picture) == (f"image/{kind}", bytes(image.data))
-
-
-def exif(**tags):
-    made = Image.Exif()
-    made.update({int(tag[1:]): value for tag, value in tags.items()})
-    return made.tobytes()
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        pytest.param(saved(Image.new("RGB", (9, 5)), "JPEG", exif=exif(_270="at home")), id="exif"),
-        pytest.param(saved(Image.new("RGB", (9, 5)), "JPEG", comment=b"at home"), id="comment"),
-        pytest.param(saved(Image.new("RGB", (9, 5)), "PNG", exif=exif(_270="at home")), id="png"),
-        pytest.param(saved(Image.new("RGBA", (9, 5)), "PNG"), id="transparent"),
-        pytest.param(saved(Image.new("P", (9, 5)), "GIF"), id="gif"),
-        pytest.param(saved(Image.new("CMYK", (9, 5)), "JPEG"), id="cmyk"),
-    ],
-)
-def test_a_picture_with_notes_or_of_another_kind_is_sent_as_plain_jpeg(image):
-    kind, picture = decoded(data_url(image, 100))
-    assert (kind, picture.size, picture.mode) == ("data:image/jpeg", (9, 5), "RGB")
-    assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
-
-
-def test_a_rotated_picture_is_sent_upright():
-    lying = Image.new("RGB", (40, 20), "black")
-    lying.paste("white", (0, 0, 20, 20))  # its left half, at the top once upright
-    _, picture = decoded(data_url(saved(lying, "JPEG", exif=exif(_274=6)), 100))
-    assert picture.size == (20, 40)
-    assert np.asarray(picture.convert("L"))[[5, -5], 10].tolist() == [255, 0]
-
-
-@given(st.integers(1, 3_000), st.integers(1, 40), st.booleans(), st.integers(1, 64))
-def test_a_larger_picture_is_scaled_to_the_limit(long, short, tall, limit):
-    size = (short, long) if tall else (long, short)
-    _, picture = decoded(data_url(saved(Image.new("RGB", size), "JPEG"), limit))
-    assert max(picture.size) == min(limit, max(size))
-    scale = min(1.0, limit / max(size))
-    assert all(abs(is_ - was * scale) <= 1 for is_, was in zip(picture.size, size, strict=True))
-
-
-# Answers
-
-
-def test_no_lines_are_no_rows():
-    assert Lines(lines=[]).boxes(noise("a", 2, 2)).shape == (0, 4)
-
-
-@given(st.tuples(*[st.floats(0, 1000)] * 4), st.integers(1, 100_000), st.integers(1, 100_000))
-def test_boxes_of_the_grid_lie_within_the_picture(box, width, height):
-    class Size:
-        pass
-
-    image = Size()
-    image.width, image.height = width, height
-    lines = Lines.model_validate_json(
-        json.dumps({"lines": [{"text": "", "box": box}, {"text": "", "box": [0, 0, 1000, 1000]}]})
-    )
-    inside, whole = lines.boxes(image)
-    assert whole.tolist() == [0, 0, width, height]
-    assert (inside >= 0).all()
-    assert (inside <= whole[[2, 3, 2, 3]]).all()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"lines": [{"text": "A", "box": [1, 2, 3, 4]}]}',
-        '```json\n{"lines": [{"text": "A", "box": [1, 2, 3, 4]}]}\n```',
-        '```\n{"lines": [{"text": "A", "box": [1, 2, 3, 4], "language": "en"}]}```',
-    ],
-)
-def test_lines_are_read_with_and_without_a_fence(text):
-    assert read_lines(text).model_dump() == {"lines": [{"text": "A", "box": (1, 2, 3, 4)}]}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[]", "Input should be an object"),
-        ("{}", "lines: Field required"),
-        ("```", "Invalid JSON"),
-        ("``````", "Invalid JSON"),
-        ('{"lines": [{"text": "A"}]}', "lines.0.box: Field required"),
-        (
-            '{"lines": [{"text": 5, "box": [1, 2, 3, 4]}]}',
-            "lines.0.text: Input should be a valid s",
-        ),
-        ('{"lines": [{"text": "A", "box": [1, 2, 3]}]}', "lines.0.box.3: Field required"),
-        (
-            '{"lines": [{"text": "A", "box": [1, 2, 3, "4"]}]}',
-            "lines.0.box.3: Input should be a va",
-        ),
-        ('{"lines": [{"text": "A", "box": [1, 2, 3, 1001]}]}', "less than or equal to 1000"),
-        ('{"lines": [{"text": "A", "box": [1, 2, 3, NaN]}]}', "lines.0.box.3"),
-    ],
-)
-def test_lines_of_another_shape_are_told(text, message):
-    with pytest.raises(AskError, match=message) as refused:
-        read_lines(text)
-    assert refused.value.cause == "bad_answer"
-
-
-# Waits
-
-
 def test_pace_without_a_limit_waits_for_nothing():
     assert [Pace(None).delay(0.0) for _ in range(3)] == [0, 0, 0]
 
@@ -481,34 +347,3 @@ def test_pace_spaces_requests_evenly_and_never_more(per_minute, gaps):
 def test_retry_after_is_read_as_seconds_and_as_a_date(header, seconds):
     headers = {} if header is None else {"retry-after": header}
     assert retry_after_s(headers, now=10.0) == seconds
-
-
-# Keys
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("", ""),
-        ("nothing to hide", "nothing to hide"),
-        (f"bad key {KEY}!", "bad key <key>!"),
-        (f"bad key {KEY.upper()}", "bad key <key>"),
-        (f"key {KEY[:7]}...{KEY[-4:]} is wrong", "key <key>...<key> is wrong"),
-        (f"key ends in {KEY[10:15]}", "key ends in <key>"),
-        ("Incorrect API key provided: sk-****ST. Find", "Incorrect API key provided: <key> Find"),
-        ("key \u2022\u2022\u2022\u2022ST", "key <key>"),
-    ],
-)
-def test_redact_takes_out_the_key_and_its_parts(message, expected):
-    assert redact(message, KEY) == expected
-
-
-def test_redact_without_a_key_changes_nothing():
-    assert redact("a ** b", None) == "a ** b"
-
-
-@given(st.text(max_size=40), st.text("abcdefgh", min_size=4, max_size=12), st.text(max_size=40))
-def test_redact_leaves_no_four_characters_of_a_key(before, key, after):
-    left = redact(before + key + after, key).lower().split("<key>")
-    parts = {key[i : i + 4] for i in range(len(key) - 3)}
-    assert not [part for part in parts for piece in left if part in piece]

@@ -116,6 +116,8 @@ def test_a_crash_between_plan_and_times_is_mended_by_the_same_call(photos, tmp_p
     run({"uri": str(photos)}, out, extend=True)
     for name, content in old.items():
         (out / name).write_bytes(content)
+    (out / "round-0" / "_done" / "000002.json").unlink()
     run({"uri": str(photos)}, out, extend=True)
     assert planned(out) == [(0, "b.png"), (0, "d.png"), (1, "f.png"), (2, "z.png")]
     assert json.loads((out / dataset.DATASET).read_text())["images"] == 4
+    assert len(files(out)) == 3 * 4

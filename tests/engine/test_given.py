@@ -57,7 +57,7 @@ def test_labels_of_an_archive_are_rows_and_the_specialists_see_them(tmp_path, ru
     write_tar(tmp_path / "x.tar", MEMBERS)
     run = annotate(job(tmp_path, runner), Observer())
     assert run.totals.images == {"ok": 4, "failed": 1, "duplicate": 1, "rejected": 0}
-    assert run.totals.failures == {"decode/text_file": 1, "labels/not_json": 1}
+    assert run.totals.failures == {"decode/text_file": 1, "dataset/not_json": 1}
     assert texts(tmp_path) == {
         ("x.tar/a.png", "a dot"): "kept",
         ("x.tar/c.bmp", "the image"): "kept",

@@ -204,7 +204,7 @@ class Markers:
             yield json.loads(zlib.decompress(self._found[shard]))
 
     def save(self) -> None:
-        """Writes the rolled-up table."""
+        """Writes the rolled-up table; shards that are added meanwhile come with the next."""
         shards, buffer = sorted(self._found), pa.BufferOutputStream()
         with pq.ParquetWriter(buffer, _ROLLED_UP, compression="zstd", version="2.6") as writer:
             for start in range(0, len(shards), _AT_ONCE):

@@ -125,3 +125,15 @@ def test_a_config_of_several_sources_opens_each_with_its_own_options(tmp_path):
 def test_a_wrong_list_of_sources_is_refused(source, message):
     with pytest.raises(ConfigError, match=message):
         config(source)
+
+
+def test_a_resolved_config_of_several_sources_is_read_again():
+    """`fld config show` and config.yaml spell every default out."""
+    first = config({"sources": [{"name": "a", "uri": "b"}]})
+    again = parse_config(first.model_dump(mode="json"), (), "test")
+    assert again == first
+
+
+def test_a_mistake_in_one_of_several_sources_names_it():
+    with pytest.raises(ConfigError, match=r"source 'b': source\.num_images is no option"):
+        source_of(config({"sources": [{"name": "b", "uri": "photos", "num_images": 3}]}))

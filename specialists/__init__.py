@@ -7,7 +7,9 @@ SPECIALISTS = Registry(
     {
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
+        "consensus": "specialists.consensus:Consensus",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "yolo": "specialists.yolo:Yolo",
     },

@@ -7,7 +7,9 @@ SPECIALISTS = Registry(
     {
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
+        "consensus": "specialists.consensus:Consensus",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "openai": "specialists.openai:OpenAi",
         "yolo": "specialists.yolo:Yolo",

@@ -92,7 +92,7 @@ class Record:
 class MisbehavingServer(ThreadingHTTPServer):
     """Answers by behaviour; pictures it was told nothing about get a good answer.
 
-    With `crowd` every request waits until that many are under way, or all that there will be.
+    With `crowd` every request waits a second for that many to be under way.
     """
 
     daemon_threads = True
@@ -124,7 +124,7 @@ class MisbehavingServer(ThreadingHTTPServer):
             self.tries[seen.digest, seen.prompt] += 1
             tries = self.tries[seen.digest, seen.prompt]
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self.record.most_at_once >= self._crowd, timeout=20)
+            self._changed.wait_for(lambda: self.record.most_at_once >= self._crowd, timeout=1)
         try:
             yield tries
         finally:

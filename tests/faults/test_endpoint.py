@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _TASKS = ["brief", "ocr"]
 _ROWS_PER_IMAGE = 3  # a caption and two lines
+_LOCAL = {"NO_PROXY": "127.0.0.1"}
 
 
 class Run:
@@ -55,7 +56,7 @@ class Run:
         self.command = self.start()
 
     def start(self, *more):
-        return self._shell.run(*self._arguments, *more, variables={"FLD_TEST_KEY": KEY})
+        return self._shell.run(*self._arguments, *more, variables={"FLD_TEST_KEY": KEY, **_LOCAL})
 
     def failures(self):
         return {
@@ -154,7 +155,7 @@ def test_a_key_that_is_not_accepted_stops_the_run_and_says_so(shell):
             specialists=[{"kind": "openai", "model": "tiny", "base_url": server.url}],
         )
         command = shell.run(
-            "annotate", config, *runner_of("serial"), variables={"OPENAI_API_KEY": KEY}
+            "annotate", config, *runner_of("serial"), variables={"OPENAI_API_KEY": KEY, **_LOCAL}
         )
     succeed(command, code=3)
     assert "'openai' gave no row for its first 16 images, 16 of them failures" in command.said

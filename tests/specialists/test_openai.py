@@ -35,6 +35,7 @@ TASKS = ("brief", "detailed", "more_detailed", "ocr")
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with misbehaving_server() as running:
         yield running
 
@@ -207,6 +208,7 @@ def test_a_huge_answer_is_not_read_to_its_end(server, behaviour):
 
 def test_requests_at_the_same_time_reach_the_limit_and_stay_below_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with misbehaving_server(crowd=4) as server:  # a fourth would find three that wait for it
         specialist = endpoint(server, concurrency=3, timeout_s=30)
         answer = ask(specialist, *(noise(f"k{n}", 12, 8, seed=n) for n in range(8)))

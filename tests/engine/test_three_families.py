@@ -58,7 +58,7 @@ def config(data: Path, folder: Path, out: Path) -> dict:
         ],
         "rules": [
             {"rule": "min_score", "limits": {"yolo": 0.15, "yolo_b": 0.15, "consensus": 0.2}},
-            {"rule": "duplicate_region", "iou": 0.7},
+            {"rule": "duplicate_region", "across_sources": False},
             {"rule": "phrase_blacklist"},
         ],
         "runner": {"kind": "serial"},

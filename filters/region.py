@@ -151,13 +151,15 @@ class DuplicateRegion:
     """Reject a region that a better row of its image already claims, whoever said it.
 
     Judges rows of kind `region` with a box against those of the same image, role and text (case
-    ignored; for OCR the transcript), and of the same source unless `across_sources`, greedily: kept rows of earlier levels win, then rows said by a
-    person, then the higher score (a row without one comes last), then the earlier row. Measures the
-    IoU with the best kept row it overlaps, which `against` names; kept when measured <= iou. Rows
-    marked `ignore`, such as crowds, meet only each other, and a row never loses to its own parent:
-    it refines it. The default is Ultralytics' own at prediction (`iou` 0.7). Before a vote of
-    several sources (`consensus`) set `across_sources` to false: the second of two detectors that
-    agree would be gone before it is counted.
+    ignored; for OCR the transcript), and of the same source unless `across_sources`, greedily: kept
+    rows of earlier levels win, then rows said by a person, then the higher score (a row without one
+    comes last), then the earlier row. Measures the IoU with the best kept row it overlaps, which
+    `against` names; kept when measured <= iou. Rows marked `ignore`, such as crowds, meet only each
+    other, and a row never loses to its own parent: it refines it. The default is Ultralytics' own
+    at prediction (`iou` 0.7).
+
+    Before a vote of several sources (`consensus`) set `across_sources` to false: the second of two
+    detectors that agree would be gone before it is counted.
     """
 
     iou: float = 0.7

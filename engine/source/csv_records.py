@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
+from engine.source.shapes import ReadError
+
 _MAX_LINE = 1 << 24  # bytes; a longer one is cut, and then no record fits
-_BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
@@ -22,16 +23,24 @@ class Record(NamedTuple):
     cells: list[str] | None
 
 
-def records(file: IO[bytes], delimiter: str) -> Iterator[Record]:
-    """The records of a file from its start, blank lines left out; line breaks within quotes hold.
+def records(file: IO[bytes], delimiter: str, offset: int = 0) -> Iterator[Record]:
+    """The records of a file from where it stands; blank lines are none, those within quotes hold.
 
     A quote that begins a cell and is never closed, or closed in the middle of a cell, would carry
     away all records up to the next quote. So such a record ends with its line, and the next line is
     read for itself.
+
+    Args:
+        file: Open.
+        delimiter: Between cells.
+        offset: Where the file stands, bytes.
+
+    Raises:
+        ReadError: The storage does not answer.
     """
     lines = _Lines(file)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    offset, number = 0, 1
+    number = 1
     while True:
         try:
             cells = next(reader, None)
@@ -43,8 +52,7 @@ def records(file: IO[bytes], delimiter: str) -> Iterator[Record]:
             return
         size = sum(map(len, taken))
         if cells is None or cells:  # a blank line has no cells
-            skipped = len(_BOM) if offset == 0 and taken[0].startswith(_BOM) else 0
-            yield Record(offset + skipped, size - skipped, number, cells)
+            yield Record(offset, size, number, cells)
         offset, number = offset + size, number + len(taken)
         lines.taken = []
 
@@ -61,7 +69,10 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.popleft() if self._ahead else self._file.readline(_MAX_LINE)
+        try:
+            line = self._ahead.popleft() if self._ahead else self._file.readline(_MAX_LINE)
+        except OSError as err:
+            raise ReadError("unreadable", err.strerror or err) from err
         if not line:
             raise StopIteration
         self.taken.append(line)
@@ -75,7 +86,7 @@ class _Lines:
 
 
 def _text(line: bytes) -> str:
-    return line.removeprefix(_BOM).decode("utf-8", "surrogateescape")
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _line_alone(line: str, delimiter: str) -> list[str] | None:

@@ -1,5 +1,6 @@
 """Tables of uris and texts, CSV or Parquet: their rows, and what a row at a known place says."""
 
+import codecs
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -54,7 +55,11 @@ class TableFile(Protocol):
     """An open table."""
 
     def rows(self) -> Iterator[Row]:
-        """All rows, in order; never raises for one that is broken."""
+        """All rows, in order; one that is broken is told of as such.
+
+        Raises:
+            ReadError: The storage does not answer.
+        """
 
     def said(self, places: Sequence[tuple[int, int | None]]) -> Iterator[Said | ReadError]:
         """What the rows at those places (offset and size) say, sorted as they are."""
@@ -74,7 +79,7 @@ def open_table(
 
     Raises:
         ConfigError: No column of uris, or text that is no table.
-        ReadError: `broken_archive` for a broken Parquet file.
+        ReadError: `broken_archive` for a broken Parquet file, or the storage does not answer.
     """
     if file.lower().endswith(PARQUET):
         return _ParquetTable(opened, file, labels, column)
@@ -90,6 +95,10 @@ class _TextTable:
         self._opened = opened
         self._buffered: Any = io.BufferedReader(opened.file)  # closes the file with it
         self._labels = labels
+        [mark] = _contents(opened, [(0, len(codecs.BOM_UTF8))])
+        if mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ConfigError(f"{file}: is UTF-16; save it as UTF-8")
+        self._start = len(mark) if mark == codecs.BOM_UTF8 else 0
         self._delimiter, self._names, self._has_header = self._header(file, column, columns)
         self._uri = _uri_column(self._names, column, file)
         for name in (self._names[self._uri], *labels.fields):
@@ -98,8 +107,7 @@ class _TextTable:
 
     def rows(self) -> Iterator[Row]:
         """See `TableFile`."""
-        self._buffered.seek(0)
-        found = records(self._buffered, self._delimiter)
+        found = self._records(self._delimiter)
         if self._has_header:
             next(found)
         for record in found:
@@ -117,6 +125,10 @@ class _TextTable:
                 yield ReadError("changed", "the table holds another record here")
             else:
                 yield self._said(record.cells)
+
+    def _records(self, delimiter: str) -> Iterator[Record]:
+        self._buffered.seek(self._start)
+        return records(self._buffered, delimiter, self._start)
 
     def _said(self, cells: list[str]) -> Said:
         uri = cells[self._uri] if self._uri < len(cells) else None
@@ -140,8 +152,7 @@ class _TextTable:
             return delimiters[0], list(columns), False
         first: Record | None = None
         for delimiter in delimiters:
-            self._buffered.seek(0)
-            record = next(records(self._buffered, delimiter), None)
+            record = next(self._records(delimiter), None)
             first = first or record
             names = [cell.strip() for cell in record.cells or ()] if record else []
             if _find_uris(names, column) is not None:

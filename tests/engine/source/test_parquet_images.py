@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import struct
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -369,6 +370,23 @@ def test_a_damaged_arrow_stream_never_raises(tmp_path, place):
     path.write_bytes(data)
     with contextlib.suppress(ConfigError):  # the name or type of the column may be hit
         assert contents(read(source))
+
+
+def test_an_arrow_stream_whose_texts_lead_elsewhere_is_not_followed(tmp_path):
+    path = tmp_path / "a.arrow"
+    rows = table(pictures(2), caption=["abcde", "fghij"])
+    source = write_arrow(path, rows.to_batches()[0])
+    offsets, wild = struct.pack("<3i", 0, 5, 10), struct.pack("<3i", 0, 2**30, 10)
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, wild))
+    assert contents(read(source)) == ["broken_archive"] * 2
+
+
+def test_a_row_that_is_null_as_a_whole_has_no_bytes(tmp_path):
+    parts = [pa.array([PNG, GIF]), pa.array(["a", "b"])]
+    images = pa.StructArray.from_arrays(parts, fields=list(IMAGE), mask=pa.array([True, False]))
+    source = write_arrow(tmp_path / "a.arrow", pa.RecordBatch.from_arrays([images], ["image"]))
+    assert contents(read(source)) == ["missing", GIF]
 
 
 def test_a_file_that_tells_of_more_rows_than_bytes_is_broken(tmp_path):

@@ -70,6 +70,7 @@ class PartConfig(_Place):
     images: str | None = None
     column: str | None = None
     columns: list[str] = []
+    boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
 
 

@@ -12,6 +12,7 @@ from engine.source.labels import LabelError, Labels, Told
 
 # Names people give to a column of image bytes; the first that is there is taken.
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes")
+_NUMBER_BYTES = 8  # of a value that is no text
 _MAX_SHOWN = 20  # names of columns in a message
 
 
@@ -93,27 +94,43 @@ def row_values(
     return values, failures
 
 
+def fitting(
+    values: Mapping[str, Any], max_bytes: int, source: str
+) -> tuple[dict[str, Any], list[Failure]]:
+    """The values of one row that are small enough, and the failures of the others.
+
+    Args:
+        values: By column.
+        max_bytes: Of one value, `limits.max_label_bytes`.
+        source: What failures name.
+    """
+    sizes = {name: _size(value) for name, value in values.items()}
+    failures = [
+        fail(
+            "labels",
+            "too_many_labels",
+            f"{name}: {size} bytes, limits.max_label_bytes is {max_bytes}",
+            source=source,
+        )
+        for name, size in sizes.items()
+        if size > max_bytes
+    ]
+    return {name: v for name, v in values.items() if sizes[name] <= max_bytes}, failures
+
+
 def told_of(
-    labels: Labels,
-    values: Mapping[str, Any],
-    max_bytes: int,
-    classes: Mapping[str, Sequence[str]] | None = None,
+    labels: Labels, values: Mapping[str, Any], classes: Mapping[str, Sequence[str]] | None = None
 ) -> Told:
-    """What the values of one row amount to; too large ones are failures, not rows.
+    """What the values of one row amount to.
 
     Args:
         labels: How fields are read.
         values: By column; numbers of `classes` become names, -1 (no class) becomes null.
-        max_bytes: Of one value, `limits.max_label_bytes`.
         classes: Names by column.
     """
     fields: dict[str, Any] = {}
     failures: list[Failure] = []
     for name, value in values.items():
-        if (size := _size(value)) > max_bytes:
-            message = f"{name}: {size} bytes, limits.max_label_bytes is {max_bytes}"
-            failures.append(fail("labels", "too_many_labels", message, source=labels.name))
-            continue
         try:
             fields[name] = _meant(name, value, (classes or {}).get(name))
         except LabelError as err:
@@ -143,7 +160,7 @@ def _size(value: Any) -> int:
         return len(value)
     if isinstance(value, dict):
         return sum(map(_size, value.values()))
-    return sum(map(_size, value)) if isinstance(value, list) else 0
+    return sum(map(_size, value)) if isinstance(value, list) else _NUMBER_BYTES
 
 
 def _holds_bytes(type_: pa.DataType) -> bool:

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from engine.config import LimitsConfig
 from engine.errors import ConfigError
+from engine.failures import fail
 from engine.source.columns import (
     bytes_of,
     class_names,
+    fitting,
     image_column,
     path_part,
     row_values,
@@ -20,8 +22,9 @@ from engine.source.columns import (
 )
 from engine.source.files import list_files, refuse_missing, split_files
 from engine.source.filesystem import open_location
-from engine.source.labels import Labels
+from engine.source.labels import LabelError, Labels
 from engine.source.names import image_keys, shown_name
+from engine.source.objects import OBJECTS, category_names, check_format, regions_of
 from engine.source.row_files import ARROW, PARQUET, RowFile, open_rows
 from engine.source.saved import saved_files
 from engine.source.shapes import LISTING, Listing, Location, ReadError, Sample
@@ -57,6 +60,8 @@ class ParquetImages:
         human: Whether people wrote the labels.
         texts: Role by column; null: the usual names, as `alt`.
         classes: Names of the classes that `label` numbers; those of the file when empty.
+        boxes: `xywh` or `xyxy`, how the boxes of a column `objects` are written, in pixels of the
+            upright image; null: nobody knows, so that column is only counted.
         endpoint: As for loose images, with `region` and `anonymous`.
     """
 
@@ -67,6 +72,7 @@ class ParquetImages:
     human: bool = False
     texts: dict[str, str] | None = None
     classes: Sequence[str] = ()
+    boxes: str | None = None
     endpoint: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -74,6 +80,7 @@ class ParquetImages:
     labels: Labels = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_format(self.boxes)
         folder, _ = split_files(self.uri, ENDINGS)
         location = open_location(
             folder, endpoint=self.endpoint, region=self.region, anonymous=self.anonymous
@@ -106,7 +113,7 @@ class ParquetImages:
         batches: list[pa.RecordBatch] = []
         missing = limit
         for file in self._files():
-            batch = self._index(file, missing)
+            batch = self._index(file, missing, ignored)
             if batch.num_rows == 0:
                 ignored["file without rows"] += 1
             batches.append(batch)
@@ -128,7 +135,7 @@ class ParquetImages:
                 return saved
         return list_files(self.location, self.uri, ENDINGS)
 
-    def _index(self, file: str, limit: int | None) -> pa.RecordBatch:
+    def _index(self, file: str, limit: int | None, ignored: Counter[str]) -> pa.RecordBatch:
         """The listing of one file, its break a row of its own."""
         modified = None
         rows: list[dict[str, Any]] = []
@@ -137,6 +144,8 @@ class ParquetImages:
                 modified = opened.modified
                 found = open_rows(opened, file)
                 column = image_column(found.schema, self.column, f"{self.uri!r}: {file}")
+                if OBJECTS in found.schema.names and self.boxes is None:
+                    ignored[f"column {OBJECTS} without source.boxes"] += 1
                 if not found.whole:
                     rows.append(refused_row(file, "broken_archive"))
                 rows.extend(_numbered(file, found, column, limit))
@@ -180,8 +189,11 @@ class ParquetImages:
             raise ReadError("changed", err) from err
         names = [name for name in rows.schema.names if name in self.labels.fields]
         names = [name for name in names if name != column]
+        if self.boxes is not None and OBJECTS in rows.schema.names:
+            names.append(OBJECTS)
         classes = {} if self.classes else class_names(rows.schema)
-        reader = _Reader(self.labels, limits, modified, column, names, classes)
+        objects = _Objects(self.boxes or "", category_names(rows.schema))
+        reader = _Reader(self.labels, limits, modified, column, names, classes, objects)
         found: dict[int, Sample | ReadError] = {}
         start = 0
         for group, size in enumerate(rows.group_sizes):
@@ -191,6 +203,13 @@ class ParquetImages:
             start += size
         gone = ReadError("changed", "the file has no such row any more")
         return found | {number: gone for number in wanted if number >= start}
+
+
+class _Objects(NamedTuple):
+    """How the column of objects is read."""
+
+    boxes: str
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -203,6 +222,7 @@ class _Reader:
     column: str
     names: Sequence[str]  # of the columns that labels are in
     classes: Mapping[str, Sequence[str]]
+    objects: _Objects
 
     def samples(
         self, rows: RowFile, group: int, wanted: Sequence[int]
@@ -229,12 +249,21 @@ class _Reader:
         size, most = image.as_buffer().size, self.limits.max_bytes
         if size > most:
             return ReadError("too_many_bytes", f"{size} bytes, limits.max_bytes is {most}")
-        values, failures = row_values(batch, row, self.names, self.labels.name)
-        told = told_of(self.labels, values, self.limits.max_label_bytes, self.classes)
+        name = self.labels.name
+        values, failures = row_values(batch, row, self.names, name)
+        values, too_large = fitting(values, self.limits.max_label_bytes, name)
+        objects = values.pop(OBJECTS, None)
+        told = told_of(self.labels, values, self.classes)
+        failures += [*too_large, *told.failures]
+        try:
+            regions = regions_of(objects, *self.objects)
+        except LabelError as err:
+            regions = []
+            failures.append(fail("labels", err.cause, err, source=name))
+        told.rows += [{**region, "human": self.labels.human} for region in regions]
         # a copy: the buffer itself would keep all images of its batch in memory
         data = pa.py_buffer(image.as_py())
-        failures += told.failures
-        return Sample(data, self.modified, told.licence, self.labels.name, told.rows, failures)
+        return Sample(data, self.modified, told.licence, name, told.rows, failures)
 
 
 def _numbered(file: str, rows: RowFile, column: str, limit: int | None) -> Iterator[dict[str, Any]]:

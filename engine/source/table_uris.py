@@ -10,6 +10,8 @@ from engine.source.local import LocalFolder
 from engine.source.names import encode_name, extension
 from engine.source.shapes import Location, ReadError
 
+# Most uris are such a path and mean what they say; there may be millions.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "file": "file"}
 _MAX_LENGTH = 4096  # characters; longer than any path, so it holds something else
@@ -34,6 +36,8 @@ class Root:
             ReadError: `unsafe_path` for a web address and for all that leads or may lead elsewhere,
                 `missing` for what names no file.
         """
+        if len(uri) <= _MAX_LENGTH and _PLAIN.fullmatch(uri):
+            return uri
         uri = uri.strip(" ")
         if _CONTROL.search(uri):
             raise ReadError("unsafe_path", "the uri holds a control character; it is not followed")

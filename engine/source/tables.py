@@ -14,7 +14,7 @@ import pyarrow as pa
 from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.failures import CAUSES, Failure
-from engine.source.columns import told_of
+from engine.source.columns import fitting, told_of
 from engine.source.files import list_files, refuse_missing, split_files
 from engine.source.filesystem import open_location, read_each
 from engine.source.labels import Labels, join
@@ -103,7 +103,7 @@ class Tables:
         """The images by their first row; see `engine.source.shapes.Source`.
 
         All tables are read whole even with a limit, since a later row may hold another text of an
-        image. A million rows take some 200 MB meanwhile.
+        image. A million rows take some 450 MB meanwhile.
         """
         if limit is not None and limit < 1:
             raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
@@ -172,8 +172,9 @@ class Tables:
                 path = self.root.path_of(words.uri or "")
                 if path != row["uri"]:
                     raise ReadError("changed", "the table names another image here")
-                told.append(told_of(self.labels, words.values, limits.max_label_bytes))
-                failures += words.failures
+                values, large = fitting(words.values, limits.max_label_bytes, self.name)
+                told.append(told_of(self.labels, values))
+                failures += [*words.failures, *large]
             if self.image_location.leads_out(path):
                 raise ReadError("unsafe_path", "a link out of source.images; it is not followed")
             blob = self.image_location.read(path, max_bytes=limits.max_bytes)

@@ -1,9 +1,7 @@
 """Images in Parquet files and in datasets that Hugging Face saved: listing, reading, refusals."""
 
-import contextlib
 import json
 import pickle
-import struct
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,50 +13,19 @@ from engine.source import open_source
 from engine.source.parquet_images import ParquetImages
 from engine.source.plan import make_plan
 from engine.source.row_files import open_rows
-from engine.source.shapes import Opened, ReadError, Sample
+from engine.source.shapes import Opened, ReadError
 from engine.source.shard import read_shard
+from tests.parquet import (
+    DEFAULTS,
+    contents,
+    pictures,
+    read,
+    table,
+    texts,
+    write,
+    write_arrow,
+)
 from tests.tiny import BMP, GIF, PNG
-
-BYTES = [PNG, BMP, GIF]
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-DEFAULTS = LimitsConfig()
-
-
-def pictures(count: int) -> list[dict[str, object]]:
-    """Values of a column as Hugging Face writes it: bytes and the file's own name."""
-    return [{"bytes": BYTES[n % 3] + bytes([n]), "path": f"photo {n}.png"} for n in range(count)]
-
-
-def table(images, **columns) -> pa.Table:
-    return pa.table({"image": pa.array(images, IMAGE), **columns})
-
-
-def write(path, rows: pa.Table, **options) -> ParquetImages:
-    pq.write_table(rows, path, **options)
-    return ParquetImages(uri=str(path))
-
-
-def write_arrow(path, *batches: pa.RecordBatch) -> ParquetImages:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, batches[0].schema) as stream:
-        for batch in batches:
-            stream.write_batch(batch)
-    return ParquetImages(uri=str(path))
-
-
-def read(source: ParquetImages, limits: LimitsConfig = DEFAULTS) -> list[Sample | ReadError]:
-    return list(source.read(source.listing().images, limits))
-
-
-def contents(answers) -> list[bytes | str]:
-    """The bytes of each image, or the cause that there are none."""
-    return [
-        answer.cause if isinstance(answer, ReadError) else answer.data.to_pybytes()
-        for answer in answers
-    ]
-
-
-def texts(sample: Sample) -> list[tuple[str, str]]:
-    return [(row["prompt"], row["text"]) for row in sample.rows]
 
 
 def test_a_file_without_rows_is_counted_and_makes_no_plan(tmp_path):
@@ -295,6 +262,59 @@ def test_a_column_of_json_is_read_as_the_json_of_a_sample(tmp_path):
         assert texts(read(source)[0]) == [("json.caption", "a cat")]
 
 
+OBJECTS = [
+    pytest.param({"bbox": [[1, 2, 3, 4]], "category": ["dog"], "id": [7]}, id="lists"),
+    pytest.param([{"bbox": [1, 2, 3, 4], "category": "dog", "id": 7}], id="list-of-objects"),
+    pytest.param({"boxes": [[1, 2, 3, 4]], "labels": ["dog"], "id": [7]}, id="other-names"),
+]
+
+
+@pytest.mark.parametrize("objects", OBJECTS)
+@pytest.mark.parametrize(("boxes", "box"), [("xywh", [1, 2, 4, 6]), ("xyxy", [1, 2, 3, 4])])
+def test_objects_become_regions_once_the_format_of_boxes_is_said(tmp_path, objects, boxes, box):
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(pictures(1), objects=[objects]), path)
+    [sample] = read(ParquetImages(uri=str(path), boxes=boxes, human=True))
+    [row] = sample.rows
+    assert (row["kind"], row["role"], row["text"], row["box"]) == ("region", "category", "dog", box)
+    assert (row["source_id"], row["human"]) == ("7", True)
+    assert sample.failures == []
+
+
+def test_objects_without_a_format_of_boxes_are_counted_and_not_guessed(tmp_path):
+    objects = [{"bbox": [[1, 2, 3, 4]], "category": ["dog"]}]
+    source = write(tmp_path / "a.parquet", table(pictures(1), objects=objects))
+    assert source.listing().ignored == {"column objects without source.boxes": 1}
+    assert read(source)[0].rows == []
+    with pytest.raises(ConfigError, match=r"source.boxes is 'cxcywh'; allowed: xywh, xyxy"):
+        ParquetImages(uri=source.uri, boxes="cxcywh")
+
+
+@pytest.mark.parametrize(
+    ("objects", "cause"),
+    [
+        ({"bbox": [[1, 2, 3]], "category": ["dog"]}, "bad_labels"),
+        ({"bbox": [[1, 2, 3, float("nan")]], "category": ["dog"]}, "bad_labels"),
+        ({"bbox": [[1, 2, 3, 4]], "category": ["dog", "cat"]}, "bad_labels"),
+        ({"bbox": [[1, 2, 3, 4]], "category": [None]}, "bad_labels"),
+        ({"bbox": [[1, 2, 3, 4]]}, "bad_labels"),
+        ({"bbox": [[1, 2, 3, 4]] * 30, "category": ["dog"] * 30}, "too_many_labels"),
+        (["dog"], "bad_labels"),
+        (3, "bad_labels"),
+        (None, None),
+        ({"bbox": [], "category": []}, None),
+        ({"bbox": None, "category": None}, None),
+    ],
+)
+def test_objects_of_another_shape_fail_as_labels(tmp_path, objects, cause):
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(pictures(1), objects=[objects], caption=["x"]), path)
+    source = ParquetImages(uri=str(path), boxes="xywh")
+    [sample] = read(source, LimitsConfig(max_label_bytes=500))
+    assert [failure.cause for failure in sample.failures] == ([cause] if cause else [])
+    assert texts(sample) == [("caption", "x")]
+
+
 def test_a_pattern_names_files_and_one_that_is_missing_fails(tmp_path):
     pq.write_table(table(pictures(1)), tmp_path / "t-0.parquet")
     source = ParquetImages(uri=str(tmp_path / "t-{0..1}.parquet"))
@@ -313,80 +333,6 @@ def test_a_file_written_anew_is_told(tmp_path):
     assert [row[0]["cause"] for row in images["failures"].to_pylist()] == ["changed"] * 3
     pq.write_table(pa.table({"url": ["a"]}), tmp_path / "a.parquet")
     assert contents(source.read(plan.rows, DEFAULTS)) == ["changed"] * 3
-
-
-def batch(images) -> pa.RecordBatch:
-    return table(images).to_batches()[0]
-
-
-def test_an_arrow_stream_is_read_batch_by_batch(tmp_path):
-    images = pictures(5)
-    source = write_arrow(tmp_path / "a.arrow", batch(images[:3]), batch(images[3:]))
-    listing = source.listing().images
-    assert listing["uri"].to_pylist()[3:] == ["a.arrow/00000003", "a.arrow/00000004"]
-    assert contents(read(source)) == [image["bytes"] for image in images]
-    assert contents(source.read(listing.slice(4), DEFAULTS)) == [images[4]["bytes"]]
-
-
-def test_an_arrow_file_and_dictionaries_are_read_too(tmp_path):
-    words = [pa.array(values).dictionary_encode() for values in (["a", "b"], ["c", "b"])]
-    batches = [
-        pa.RecordBatch.from_arrays([pa.array([PNG, GIF]), column], ["image", "caption"])
-        for column in words
-    ]
-    write_arrow(tmp_path / "stream.arrow", *batches)
-    plain = [b.set_column(1, "caption", b.column(1).dictionary_decode()) for b in batches]
-    with pa.ipc.new_file(tmp_path / "file.arrow", plain[0].schema) as file:
-        for each in plain:
-            file.write_batch(each)
-    for name in ("stream.arrow", "file.arrow"):
-        found = read(ParquetImages(uri=str(tmp_path / name)))
-        assert contents(found) == [PNG, GIF, PNG, GIF]
-        assert [texts(sample)[0][1] for sample in found] == ["a", "b", "c", "b"]
-
-
-@pytest.mark.parametrize("lost", [1, 8, 100])
-def test_an_arrow_stream_that_ends_early_keeps_its_whole_batches(tmp_path, lost):
-    path = tmp_path / "a.arrow"
-    source = write_arrow(path, batch(pictures(1)), batch(pictures(1)))
-    path.write_bytes(path.read_bytes()[:-lost])
-    answers = contents(read(source))
-    assert answers[0] == "broken_archive"
-    assert answers[1:] == [PNG + bytes([0])] * (2 if lost <= 8 else 1)
-
-
-@pytest.mark.parametrize("data", [b"", b"ARROW1\0\0", b"words, no stream", b"\xff" * 64])
-def test_what_is_no_arrow_stream_is_a_candidate_that_fails(tmp_path, data):
-    (tmp_path / "a.arrow").write_bytes(data)
-    assert contents(read(ParquetImages(uri=str(tmp_path / "a.arrow")))) == ["broken_archive"]
-
-
-@pytest.mark.parametrize("place", range(8, 1500, 61))
-def test_a_damaged_arrow_stream_never_raises(tmp_path, place):
-    path = tmp_path / "a.arrow"
-    source = write_arrow(path, batch(pictures(2)))
-    data = bytearray(path.read_bytes())
-    data[place : place + 8] = b"\xff\xff\xff\x7f" * 2
-    path.write_bytes(data)
-    with contextlib.suppress(ConfigError):  # the name or type of the column may be hit
-        assert contents(read(source))
-
-
-def test_an_arrow_stream_whose_texts_lead_elsewhere_is_not_followed(tmp_path):
-    path = tmp_path / "a.arrow"
-    rows = table(pictures(2), caption=["abcde", "fghij"])
-    source = write_arrow(path, rows.to_batches()[0])
-    offsets, wild = struct.pack("<3i", 0, 5, 10), struct.pack("<3i", 0, 2**30, 10)
-    assert path.read_bytes().count(offsets) == 1
-    path.write_bytes(path.read_bytes().replace(offsets, wild))
-    assert contents(read(source)) == ["broken_archive"] * 2
-
-
-def test_a_row_that_is_null_as_a_whole_has_no_bytes(tmp_path):
-    parts = [pa.array([PNG, GIF]), pa.array(["a", "b"])]
-    images = pa.StructArray.from_arrays(parts, fields=list(IMAGE), mask=pa.array([True, False]))
-    source = write_arrow(tmp_path / "a.arrow", pa.RecordBatch.from_arrays([images], ["image"]))
-    assert contents(read(source)) == ["missing", GIF]
 
 
 def test_a_file_that_tells_of_more_rows_than_bytes_is_broken(tmp_path):
@@ -411,72 +357,10 @@ def test_loose_images_say_which_kind_reads_the_files(tmp_path):
         make_plan(open_source(uri=str(tmp_path)).listing(), 3)
 
 
-@pytest.fixture(scope="module")
-def datasets():
-    """The library that writes such folders; the engine itself never imports it."""
-    library = pytest.importorskip("datasets", reason="install the extra dev")
-    library.disable_progress_bars()
-    return library
-
-
-@pytest.fixture
-def saved(datasets):
-    features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=["cat", "dog"]),
-            "caption": datasets.Value("string"),
-        }
-    )
-    columns = {"image": pictures(5), "label": [0, 1, -1, 1, 0], "caption": list("abcde")}
-    return datasets.Dataset.from_dict(columns, features=features)
-
-
-def test_a_saved_dataset_is_its_parquet_file(saved, tmp_path):
-    saved.to_parquet(tmp_path / "a.parquet")
-    saved.save_to_disk(tmp_path / "folder", num_shards=2)
-    parquet = ParquetImages(uri=str(tmp_path / "a.parquet"))
-    folder = ParquetImages(uri=str(tmp_path / "folder"))
-    wanted = [image["bytes"] for image in pictures(5)]
-    assert contents(read(parquet)) == contents(read(folder)) == wanted
-    said = [texts(sample) for sample in read(folder)]
-    assert said == [texts(sample) for sample in read(parquet)]
-    assert said[1:3] == [[("label", "dog"), ("caption", "b")], [("caption", "c")]]
-
-
-def test_all_splits_of_a_saved_dict_are_listed(datasets, saved, tmp_path):
-    splits = {"train": saved.select(range(3)), "test": saved.select([4])}
-    datasets.DatasetDict(splits).save_to_disk(tmp_path / "d")
-    source = ParquetImages(uri=str(tmp_path / "d"))
-    folders = [uri.partition("/")[0] for uri in source.listing().images["uri"].to_pylist()]
-    assert folders == ["train"] * 3 + ["test"]
-    assert contents(read(source)) == [pictures(5)[i]["bytes"] for i in (0, 1, 2, 4)]
-    (tmp_path / "d" / "test" / "state.json").unlink()
-    with pytest.raises(ConfigError, match=r"d': test/state.json: there is no such file; give"):
-        source.listing()
-
-
-@pytest.mark.parametrize(
-    ("state", "message"),
-    [
-        ('{"_data_files": [{"filename": "../x.arrow"}]}', "names '../x.arrow', which is no plain"),
-        ('{"_data_files": [{"filename": ".."}]}', "which is no plain name"),
-        ('{"_data_files": [{}]}', "holds no list of names"),
-        ("[]", "lists no _data_files"),
-        ("{", "state.json is no JSON"),
-        ("[" * 100_000, "state.json is no JSON"),
-    ],
-)
-def test_a_saved_folder_of_another_shape_is_refused(tmp_path, state, message):
-    (tmp_path / "state.json").write_text(state)
-    with pytest.raises(ConfigError, match=message):
-        ParquetImages(uri=str(tmp_path)).listing()
-
-
 @pytest.mark.s3
 def test_a_bucket_gives_the_rows_of_a_folder(s3, tmp_path):
     pq.write_table(table(pictures(40), caption=["x"] * 40), tmp_path / "a.parquet")
-    write_arrow(tmp_path / "b.arrow", batch(pictures(3)), batch(pictures(2)))
+    write_arrow(tmp_path / "b.arrow", *table(pictures(5)).to_batches(2))
     s3.fill("parquet-images", tmp_path)
     here = ParquetImages(uri=str(tmp_path))
     there = ParquetImages(uri="s3://parquet-images", endpoint=s3.endpoint)

@@ -68,6 +68,9 @@ class PartConfig(_Place):
     texts: dict[str, str] | None = None
     classes: list[str] = []
     images: str | None = None
+    column: str | None = None
+    columns: list[str] = []
+    boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
 
 

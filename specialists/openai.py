@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from engine.errors import ConfigError, SpecialistError
-from engine.protocols import Answer, Image, Need, Resources
+from engine.protocols import Answer, Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.chat_answers import GRID, LINES_SCHEMA, AskError, Lines, read_lines, read_text
 from specialists.data_url import data_url
@@ -110,7 +110,7 @@ class OpenAi:
     quiet_limit: int | None = 16
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False, default=Resources())
     _key: str | None = field(init=False, repr=False, compare=False, default=None)
     _pace: Pace = field(init=False, repr=False, compare=False)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims
 
 _COLORS = {
@@ -43,7 +43,7 @@ class DominantColor:
     model: str = field(init=False, default="dominant_color")
     produces: tuple[str, ...] = field(init=False, default=("text/brief",))
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False, default=Resources(cpus=1, gpus=0.0))
 
     def __post_init__(self) -> None:

@@ -76,7 +76,8 @@ class Answer:
     by image, a failure given here does not.
 
     Attributes:
-        rows: As `annotate` returns them, without any of the failed images.
+        rows: As `annotate` returns them. A failed image may have some: what was got of it and paid
+            for is kept, and `--retry-failed` replaces all its rows.
         failures: Image key, cause (one of `engine.failures` for the stage `annotate`), message.
         usage: What was spent, failures included, by unit: `{"prompt_tokens": 812}`.
     """

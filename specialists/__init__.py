@@ -11,6 +11,7 @@ SPECIALISTS = Registry(
         "easyocr": "specialists.easyocr:EasyOcr",
         "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
+        "openai": "specialists.openai:OpenAi",
         "yolo": "specialists.yolo:Yolo",
     },
     group="fld.specialists",

@@ -10,6 +10,7 @@ SPECIALISTS = Registry(
         "detr": "specialists.detr:Detr",
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",
+        "region_caption": "specialists.region_caption:RegionCaption",
         "yolo": "specialists.yolo:Yolo",
     },
     group="fld.specialists",

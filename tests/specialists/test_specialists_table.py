@@ -11,7 +11,11 @@ from engine.errors import ConfigError
 from engine.schema import ROLES
 from specialists import SPECIALISTS
 
-REQUIRED = {"yolo": {"model": "weights/best.onnx"}, "caption": {"model": "weights/captioner"}}
+REQUIRED = {
+    "caption": {"model": "weights/captioner"},
+    "region_caption": {"model": "weights/captioner"},
+    "yolo": {"model": "weights/best.onnx"},
+}
 PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}
 
 

@@ -11,6 +11,7 @@ SPECIALISTS = Registry(
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",
         "region_caption": "specialists.region_caption:RegionCaption",
+        "segmenter": "specialists.segmenter:Segmenter",
         "yolo": "specialists.yolo:Yolo",
     },
     group="fld.specialists",

@@ -50,7 +50,7 @@ def annotate(
         SpecialistError: A model is missing or cannot be loaded.
         StoppedError: The run ended early; the same call resumes it.
     """
-    levels = level_order(job.specialists)
+    levels = levels_of(job)
     output = open_output(job.config)
     specs = prepare(job)
     identity = {
@@ -82,6 +82,22 @@ def annotate(
             Drive(job, run, specs, output, markers, lease, observer).run(jobs)
         markers.save()
         return run
+
+
+def levels_of(job: Job) -> list[list[str]]:
+    """The names of the specialists by level; what the source itself says is there for all of them.
+
+    Raises:
+        ConfigError: A specialist bears the name of a source, or requires what nothing gives.
+    """
+    produces = source_of(job.config).produces
+    for specialist in job.specialists:
+        if specialist.name in produces:
+            raise ConfigError(
+                f"specialists: {specialist.name!r} is also the name of the source, and rows could "
+                "not be told apart; give one of them another `name`"
+            )
+    return level_order(job.specialists, [pair for pairs in produces.values() for pair in pairs])
 
 
 def prepare(job: Job) -> list[SpecialistSpec]:

@@ -7,6 +7,7 @@ SPECIALISTS = Registry(
     {
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
+        "consensus": "specialists.consensus:Consensus",
         "detr": "specialists.detr:Detr",
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",

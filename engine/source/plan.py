@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.source.shapes import Listing
+from engine.source.shapes import PLACE, Listing
 
 PLAN = pa.schema(
     [
@@ -15,6 +15,7 @@ PLAN = pa.schema(
         ("image_key", pa.string()),
         ("uri", pa.string()),
         ("size_bytes", pa.int64()),  # null where the source cannot know it beforehand
+        ("place", PLACE),  # where in an archive or table; null for a file of its own
     ]
 )
 
@@ -50,7 +51,7 @@ def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Pl
         raise ConfigError(f"{listing.uri!r}: {_nothing_found(listing.ignored)}")
     _check_keys(images)
     shards = pa.array(np.arange(images.num_rows) // shard_size, pa.int32())
-    rows = pa.table([shards, images["image_key"], images["uri"], images["size_bytes"]], schema=PLAN)
+    rows = pa.table([shards, *(images[name] for name in PLAN.names[1:])], schema=PLAN)
     return Plan(rows.combine_chunks(), images["modified"].combine_chunks())
 
 

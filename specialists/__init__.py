@@ -12,6 +12,7 @@ SPECIALISTS = Registry(
         "easyocr": "specialists.easyocr:EasyOcr",
         "null": "specialists.null:Null",
         "region_caption": "specialists.region_caption:RegionCaption",
+        "region_text": "specialists.region_text:RegionText",
         "segmenter": "specialists.segmenter:Segmenter",
         "yolo": "specialists.yolo:Yolo",
     },

@@ -69,7 +69,9 @@ class Segmenter:
     revision: str | None = None
     gpus: float | None = None
     quiet_limit: int | None = None
-    produces: tuple[str, ...] = field(init=False)
+    # nobody waits for a mask: it claims nothing that was not claimed, and a specialist that wants
+    # what it gives itself could not run beside others of that kind, such as `consensus`
+    produces: tuple[str, ...] = field(init=False, default=())
     requires: tuple[str, ...] = field(init=False)
     replaces: bool = field(init=False, default=False)
     resources: Resources = field(init=False)
@@ -88,7 +90,7 @@ class Segmenter:
             )
         if not self.roles:
             raise ConfigError(f"specialist {self.name!r}: roles is empty; name at least one")
-        self.requires = self.produces = tuple(f"region/{role}" for role in self.roles)
+        self.requires = tuple(f"region/{role}" for role in self.roles)
         self.resources = device_resources(self.device, self.gpus)
 
     def needs(self) -> list[Need]:

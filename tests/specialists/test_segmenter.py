@@ -20,10 +20,15 @@ from engine.errors import ConfigError, SpecialistError
 from engine.judge import RuleEntry, judge
 from engine.nested import nested_views
 from engine.schema import ANNOTATIONS, empty_claims, image_rows
+from engine.shard import level_order
 from engine.worker import Host, SpecialistSpec
 from filters.lineage import Orphan
 from filters.region import DuplicateRegion, InvalidBox, MinArea
+from specialists.consensus import Consensus
+from specialists.detr import Detr
 from specialists.outlines import mask_outlines
+from specialists.region_caption import RegionCaption
+from specialists.region_text import RegionText
 from specialists.segmenter import Segmenter
 from tests.builders import rows
 
@@ -202,9 +207,25 @@ def test_segmenter_prompts_with_no_more_boxes_than_asked(segmenters):
     assert answer["region_id"].to_pylist() == ["row-0", "row-2"]  # of equal scores the larger
 
 
+def test_segmenter_runs_after_whoever_says_boxes_and_nobody_waits_for_it():
+    specialists = [
+        Segmenter(),
+        Segmenter(name="another"),
+        Consensus(),
+        RegionCaption(model="a"),
+        RegionText(),
+        Detr(),
+    ]
+    assert level_order(specialists) == [
+        ["detr"],
+        ["consensus"],
+        ["segmenter", "another", "region_caption"],
+        ["region_text"],
+    ]
+
+
 def test_segmenter_asks_for_the_roles_it_segments():
-    specialist = Segmenter(roles=("phrase", "ocr"))
-    assert specialist.requires == specialist.produces == ("region/phrase", "region/ocr")
+    assert Segmenter(roles=("phrase", "ocr")).requires == ("region/phrase", "region/ocr")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -60,6 +60,11 @@ def test_a_full_mask_is_outlined_like_its_image(tolerance):
         pytest.param(
             "#..## ...##", [[3, 0, 5, 0, 5, 2, 3, 2], [0, 0, 1, 0, 1, 1, 0, 1]], id="larger-first"
         ),
+        pytest.param(
+            "##..# ##... ....#",
+            [[0, 0, 2, 0, 2, 2, 0, 2], [4, 0, 5, 0, 5, 1, 4, 1], [4, 2, 5, 2, 5, 3, 4, 3]],
+            id="of-equals-the-upper-first",
+        ),
         pytest.param("### #.# ###", [[0, 0, 3, 0, 3, 3, 0, 3]], id="a-hole-is-dropped"),
     ],
 )

@@ -62,6 +62,11 @@ def test_a_region_is_the_first_row_of_its_role_with_a_box_inside(columns, left):
         pytest.param(
             {"box": [[0, 0, 3, 3], [0, 0, 2, 2], [0, 0, 4, 4]]}, ["row-0", "row-2"], id="by-area"
         ),
+        pytest.param(
+            {"box": [[0, 0, 9, 9], [0, 0, 2, 2], [0, 0, 3, 3]], "score": [0.1, 0.3, 0.2]},
+            ["row-1", "row-2"],
+            id="by-score-before-area",
+        ),
         pytest.param({}, ["row-0", "row-1"], id="all-alike"),
     ],
 )

@@ -153,14 +153,19 @@ class DuplicateRegion:
     """Reject a region that a better row of its image already claims, whoever said it.
 
     Judges rows of kind `region` with a box against those of the same image, role and text (case
-    ignored; for OCR the transcript), greedily: kept rows of earlier levels win, then rows said by a
-    person, then the higher score (a row without one comes last), then the earlier row. Measures the
-    IoU with the best kept row it overlaps, which `against` names; kept when measured <= iou. Rows
-    marked `ignore`, such as crowds, meet only each other, and a row never loses to its own parent:
-    it refines it. The default is Ultralytics' own at prediction (`iou` 0.7).
+    ignored; for OCR the transcript), and of the same source unless `across_sources`, greedily: kept
+    rows of earlier levels win, then rows said by a person, then the higher score (a row without one
+    comes last), then the earlier row. Measures the IoU with the best kept row it overlaps, which
+    `against` names; kept when measured <= iou. Rows marked `ignore`, such as crowds, meet only each
+    other, and a row never loses to its own parent: it refines it. The default is Ultralytics' own
+    at prediction (`iou` 0.7).
+
+    Before a vote of several sources (`consensus`) set `across_sources` to false: the second of two
+    detectors that agree would be gone before it is counted.
     """
 
     iou: float = 0.7
+    across_sources: bool = True
     name: ClassVar[str] = "duplicate_region"
     applies_to: ClassVar[tuple[str, ...]] = ("region",)
 
@@ -181,7 +186,7 @@ class DuplicateRegion:
         _, better = suppress(
             boxes[regions],
             scores[regions],
-            _claim_groups(tables)[regions],
+            _claim_groups(tables, across_sources=self.across_sources)[regions],
             self.iou,
             fixed=~context.fresh[regions],
             exempt=_families(rows, place),
@@ -191,16 +196,18 @@ class DuplicateRegion:
         return _lost_against(rows, lost, winners, paired_iou(boxes[lost], boxes[winners]), self.iou)
 
 
-def _claim_groups(tables: Tables) -> Indices:
+def _claim_groups(tables: Tables, *, across_sources: bool) -> Indices:
     """A code per row, shape (n,), equal for rows that say the same thing of the same image."""
     rows = tables.annotations
     groups = image_places(tables) + 1
     texts = words_of(rows["text"], fold=True)
-    roles = words_of(rows["role"])
+    roles, sources = words_of(rows["role"]), words_of(rows["source"])
+    of_source = np.zeros_like(sources.indices) if across_sources else sources.indices + 1
     for codes, count in (
         (texts.indices + 1, len(texts.words) + 1),
         (roles.indices + 1, len(roles.words) + 1),
         (flags(rows["ignore"]).astype(np.int64), 2),
+        (of_source, len(sources.words) + 1),
     ):
         groups = groups * count + codes
     dense: Indices = pa.array(groups).dictionary_encode().indices.to_numpy().astype(np.int64)

@@ -10,6 +10,7 @@ SPECIALISTS = Registry(
         "consensus": "specialists.consensus:Consensus",
         "detr": "specialists.detr:Detr",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "region_caption": "specialists.region_caption:RegionCaption",
         "region_text": "specialists.region_text:RegionText",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image as PillowImage
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims
 from specialists.captioner import Captioner
 from specialists.hub import hub_needs, pin
@@ -60,7 +60,7 @@ class Caption:
     quiet_limit: int | None = 16
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _captioner: Any = field(init=False, repr=False, default=None)

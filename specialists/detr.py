@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from engine.errors import ConfigError, SpecialistError
 from engine.geometry import clip
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.hub import hub_needs, load_pretrained, pin
 from specialists.needs import refuse_missing
@@ -62,7 +62,7 @@ class Detr:
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _model: Any = field(init=False, repr=False, default=None)

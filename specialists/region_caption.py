@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims
 from specialists.captioner import Captioner
 from specialists.hub import hub_needs, pin
@@ -75,7 +75,7 @@ class RegionCaption:
     quiet_limit: int | None = None
     produces: tuple[str, ...] = field(init=False, default=("region/brief",))
     requires: tuple[str, ...] = field(init=False)
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _captioner: Any = field(init=False, repr=False, default=None)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.hub import hub_needs, pin
 from specialists.needs import refuse_missing
@@ -72,7 +72,7 @@ class RegionText:
     quiet_limit: int | None = None
     produces: tuple[str, ...] = field(init=False, default=("region/brief",))
     requires: tuple[str, ...] = field(init=False, default=("region/category", "region/brief"))
-    replaces: bool = field(init=False, default=True)
+    replaces: Replaces = field(init=False, default="kept")
     resources: Resources = field(init=False)
     _compares: bool = field(init=False, repr=False)  # whether there is a model to ask
     _pinned: str | None = field(init=False, repr=False, default=None)

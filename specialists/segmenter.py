@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image as PillowImage
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims
 from specialists.hub import hub_needs, load_pretrained, pin
 from specialists.needs import package_need, refuse_missing
@@ -73,7 +73,7 @@ class Segmenter:
     # what it gives itself could not run beside others of that kind, such as `consensus`
     produces: tuple[str, ...] = field(init=False, default=())
     requires: tuple[str, ...] = field(init=False)
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _model: Any = field(init=False, repr=False, default=None)

@@ -174,6 +174,14 @@ def test_duplicate_region_keeps_the_best_and_names_it():
     assert verdicts.limit == 0.7
 
 
+def test_duplicate_region_of_one_source_leaves_those_of_others_alone():
+    """Before a vote, the second of two that agree must still be there."""
+    given = tables(box=[NEAR, HERE, HERE], score=[0.5, 0.9, 0.8], source=["yolo", "other", "yolo"])
+    verdicts = DuplicateRegion(across_sources=False).judge(given, all_fresh(given))
+    assert verdicts.rejected.to_pylist() == [True, False, False]
+    assert verdicts.against.to_pylist() == ["row-2", None, None]
+
+
 def test_duplicate_region_allows_an_overlap_of_just_the_limit():
     given = tables(box=[HERE, [0, 0, 10, 7]], score=[0.9, 0.5])
     assert judge(DuplicateRegion(iou=0.7), given).rejected.to_pylist() == [False, False]

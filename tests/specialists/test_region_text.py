@@ -242,7 +242,7 @@ def test_region_text_leaves_one_caption_per_region_after_the_rules(clip, model):
     assert set(earlier["status"].to_pylist()) == {"kept"}
     answer, receipt = host.annotate(batch_of(LARGE), table)
     assert receipt.failures == []
-    replacing = frozenset({specialist.name} if specialist.replaces else ())
+    replacing = {specialist.name: specialist.replaces}
     judged = judge(images, earlier, answer, RULES, replacing=replacing)[0].to_pylist()
     for region in {row["region_id"] for row in table.to_pylist()}:
         of_region = [row for row in judged if row["region_id"] == region]

@@ -68,8 +68,9 @@ class MinScore:
     Judges all kinds. Measures the box score, or the text score of a row without one; kept when
     measured >= limit. A row without any score is left alone: unknown is not low. `limits` names
     `source/class` (class = the row's text, case ignored) over `source` over `*`. `*` is for rows
-    of kind `region` and `grounding` alone: a caption's score is not on a detector's scale, so name
-    its source to judge it. The default is Ultralytics' own at prediction (`conf` 0.25).
+    of kind `region` and `grounding` alone, and of region captions (role `brief`) for those with a
+    box score: a caption's score is not on a detector's scale, so name its source to judge it. The
+    default is Ultralytics' own at prediction (`conf` 0.25).
     """
 
     limits: Mapping[str, float] = field(default_factory=lambda: {"*": 0.25})
@@ -100,7 +101,8 @@ class MinScore:
         sources = words_of(rows["source"])
         named = [self.limits.get(source, math.nan) for source in sources.words.to_pylist()]
         limits = np.array([*named, math.nan], np.float32)[sources.indices]
-        everyone = np.isnan(limits) & is_word(rows["kind"], _BOXED)
+        is_caption = is_word(rows["role"], ["brief"]) & flags(pc.is_null(rows["score"]))
+        everyone = np.isnan(limits) & is_word(rows["kind"], _BOXED) & ~is_caption
         limits[everyone] = self.limits.get("*", math.nan)
         of_classes = {key: limit for key, limit in self.limits.items() if "/" in key}
         if not of_classes:

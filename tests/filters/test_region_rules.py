@@ -105,6 +105,17 @@ def test_min_score_judges_captions_only_by_their_source():
     assert judge(rule, given).rejected.to_pylist() == [False, True]
 
 
+def test_min_score_judges_captions_of_regions_only_by_their_source_or_a_box_score():
+    given = tables(
+        role="brief",
+        score=[None, 0.1, None],
+        text_score=[-0.4, -0.4, -0.4],
+        source=["region_caption", "region_caption", "captioner"],
+    )
+    rule = MinScore(limits={"*": 0.25, "captioner": 0.2})
+    assert judge(rule, given).rejected.to_pylist() == [False, True, True]
+
+
 def test_min_score_without_star_leaves_other_sources_alone():
     verdicts = judge(MinScore(limits={"other": 0.9}), tables(score=[0.1]))
     assert verdicts.rejected.to_pylist() == [False]

@@ -12,9 +12,10 @@ from engine.schema import ROLES
 from specialists import SPECIALISTS
 
 REQUIRED = {
-    "yolo": {"model": "weights/best.onnx"},
     "caption": {"model": "weights/captioner"},
     "openai": {"model": "some-vlm"},
+    "region_caption": {"model": "weights/captioner"},
+    "yolo": {"model": "weights/best.onnx"},
 }
 PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}
 

@@ -68,6 +68,9 @@ class PartConfig(_Place):
     texts: dict[str, str] | None = None
     classes: list[str] = []
     images: str | None = None
+    column: str | None = None
+    columns: list[str] = []
+    boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
 
 
@@ -87,9 +90,10 @@ class SourceConfig(PartConfig):
 
     @model_validator(mode="after")
     def _refuse_both(self) -> Self:
-        given = sorted(self.model_fields_set - {"sources", "shard_size"})
+        # values, not what was written: a resolved config spells every default out
+        given = self.model_dump(exclude={"sources", "shard_size"}, exclude_defaults=True)
         if self.sources and given:
-            raise ValueError(f"holds both sources and {given[0]}; give each source its own")
+            raise ValueError(f"holds both sources and {min(given)}; give each source its own")
         if not self.sources and "uri" not in given:
             raise ValueError("has no uri; give a folder, or file://, s3:// or gs:// and a path")
         names = [source.name for source in self.sources]

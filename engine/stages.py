@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.config import Config, LimitsConfig, MixedConfig, PartConfig
+from engine.errors import ConfigError
 from engine.given import given_rows
 from engine.retry import read_again
 from engine.shard import (
@@ -44,9 +45,15 @@ def source_of(config: Config) -> Source:
         ConfigError: The kind is unknown, or does not take one of the options given.
     """
     if config.source.sources:
-        parts = [Part(p.name, _open(p, config.seed), p.weight) for p in config.source.sources]
-        return Mixture(parts)
+        return Mixture([_part(part, config.seed) for part in config.source.sources])
     return _open(config.source, config.seed)
+
+
+def _part(part: MixedConfig, seed: int) -> Part:
+    try:
+        return Part(part.name, _open(part, seed), part.weight)
+    except ConfigError as err:
+        raise ConfigError(f"source {part.name!r}: {err}") from err
 
 
 def _open(part: PartConfig, seed: int) -> Source:

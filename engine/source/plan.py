@@ -1,5 +1,6 @@
 """The shard plan: which image goes into which shard, fixed once, the same on every storage."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,16 @@ class Plan(NamedTuple):
     modified: pa.Array
 
 
-def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Plan:
+def make_plan(
+    listing: Listing, shard_size: int, limit: int | None = None, *, first_shard: int = 0
+) -> Plan:
     """Cuts a listing into shards of `shard_size` images, in its order; the last may be smaller.
 
     Args:
         listing: The candidates, sorted by uri.
         shard_size: Images per shard, 1 or more.
         limit: Take only the first so many images; all when null.
+        first_shard: Number of the first shard; above 0 where a plan is extended.
 
     Raises:
         ConfigError: No candidates (the message says what was ignored), a size or limit below 1, or
@@ -50,7 +54,7 @@ def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Pl
     if images.num_rows == 0:
         raise ConfigError(f"{listing.uri!r}: {_nothing_found(listing.ignored)}")
     _check_keys(images)
-    shards = pa.array(np.arange(images.num_rows) // shard_size, pa.int32())
+    shards = pa.array(first_shard + np.arange(images.num_rows) // shard_size, pa.int32())
     rows = pa.table([shards, *(images[name] for name in PLAN.names[1:])], schema=PLAN)
     return Plan(rows.combine_chunks(), images["modified"].combine_chunks())
 
@@ -66,10 +70,32 @@ def _check_keys(images: pa.Table) -> None:
     )
 
 
+# Extensions that a listing of loose images passes over, and the kind that reads them.
+_OTHER_KINDS = {
+    **dict.fromkeys(("tar", "tgz"), "webdataset"),
+    **dict.fromkeys(("parquet", "arrow"), "parquet"),
+    **dict.fromkeys(("csv", "tsv"), "table"),
+}
+
+
+def _advice(ignored: dict[str, int]) -> str:
+    """The kind of source that reads most of what was passed over, if there is one."""
+    kinds: Counter[str] = Counter()
+    for reason, count in ignored.items():
+        kind = _OTHER_KINDS.get(reason.rpartition("extension .")[2])
+        if kind is not None:
+            kinds[kind] += count
+    for kind, count in kinds.most_common(1):
+        images = " and source.images to the folder of its images" if kind == "table" else ""
+        return f"set source.kind={kind}{images} to read {count} of them"
+    return "give another folder"
+
+
 def _nothing_found(ignored: dict[str, int]) -> str:
     if not ignored:
         return "there is nothing in it; give a folder or bucket that holds images"
     most = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
     counts = ", ".join(f"{count} x {reason}" for reason, count in most[:5])
     more = f", and {len(most) - 5} more reasons" if len(most) > 5 else ""  # noqa: PLR2004 (as above)
-    return f"no images among {sum(ignored.values())} entries: {counts}{more}; give another folder"
+    entries = sum(ignored.values())
+    return f"no images among {entries} entries: {counts}{more}; {_advice(ignored)}"

@@ -29,7 +29,7 @@ class Member(NamedTuple):
 BROKEN = Member("", 0, 0, "broken_archive")  # comes last where an archive ends or breaks early
 
 
-def members(file: IO[bytes], *, seekable: bool) -> Iterator[Member]:
+def members(file: IO[bytes], *, seekable: bool, fast: bool = True) -> Iterator[Member]:
     """The members of an uncompressed stream, in its order, without its folders; never raises.
 
     The last is BROKEN where the archive breaks, or lacks its end mark: whoever wrote it may have
@@ -38,6 +38,8 @@ def members(file: IO[bytes], *, seekable: bool) -> Iterator[Member]:
     Args:
         file: Open at its start.
         seekable: Whether data can be skipped without reading it.
+        fast: Whether to read much at a time; what is read together is lost together where a
+            compressed stream breaks.
     """
     ends: list[str] = []
 
@@ -53,8 +55,9 @@ def members(file: IO[bytes], *, seekable: bool) -> Iterator[Member]:
                 raise
 
     mode: Any = "r:" if seekable else "r|"
+    chunk = _CHUNK if fast else tarfile.RECORDSIZE
     try:
-        with tarfile.open(fileobj=file, mode=mode, tarinfo=Header, bufsize=_CHUNK) as tar:
+        with tarfile.open(fileobj=file, mode=mode, tarinfo=Header, bufsize=chunk) as tar:
             for info in tar:
                 vars(tar)["members"] = []  # it would keep every header
                 if not info.isdir():
@@ -84,13 +87,13 @@ def samples(archive: str, found: list[Member], ignored: Counter[str]) -> list[di
         field = field.lower()
         if member == BROKEN:
             rows.append(refused_row(archive, "broken_archive"))
-        elif not stem:
-            ignored["hidden file"] += 1
         elif member.refused is not None:
-            if _is_image(field):
+            if _is_image(field.rpartition(".")[2]):
                 rows.append(refused_row(f"{archive}/{encode_name(name)}", member.refused))
             else:
                 ignored[f"member refused, {member.refused}"] += 1
+        elif not stem:
+            ignored["hidden file"] += 1
         else:
             seen[name] += 1
             uri = f"{archive}/{encode_name(name)}" + (f"#{seen[name]}" if seen[name] > 1 else "")

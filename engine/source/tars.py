@@ -29,7 +29,7 @@ _REFUSALS = {
     "broken_archive": "the archive ends or is damaged here; what follows is not known",
 }
 _SLACK = 1 << 16  # bytes read for nothing rather than with another request
-_NAME_BYTES = 100  # a longer name stands in a header of its own
+_NAME_BYTES = 98  # a longer name, or a foreign one, stands in a header of its own ("./" before it)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,10 @@ class Tars:
         try:
             with (opened := self.location.open(archive)).file:
                 modified = opened.modified
-                seekable = _codec(archive) is None and self.location.readers == 1
-                found = list(members(_stream(opened, archive), seekable=seekable))
+                plain = _codec(archive) is None
+                seekable = plain and self.location.readers == 1
+                stream = _stream(opened, archive)
+                found = list(members(stream, seekable=seekable, fast=plain))
             rows = samples(archive, found, ignored)
         except ReadError as err:
             rows = [refused_row(archive, err.cause)]
@@ -276,8 +278,8 @@ def _check_header(block: pa.Buffer, uri: str, size: int) -> None:
     name = decode_name(uri[len(_archive_of(uri)) + 1 :])
     # the listing numbers a repeated name
     names = {name, re.sub(r"#\d+$", "", name)}
-    is_short = len(name.encode("utf-8", "surrogateescape")) <= _NAME_BYTES
-    if header.size != size or (is_short and header.name.removeprefix("./") not in names):
+    is_here = name.isascii() and len(name) <= _NAME_BYTES
+    if header.size != size or (is_here and header.name.removeprefix("./") not in names):
         raise ReadError("changed", "the archive holds another member here")
 
 

@@ -97,8 +97,8 @@ def load_pretrained(
         device: As torch names it.
 
     Raises:
-        SpecialistError: transformers does not know such a model, there are no safetensors of it, or
-            the hub cannot be reached.
+        SpecialistError: transformers does not know such a model, there are no safetensors of it or
+            not of all its parts, or the hub cannot be reached.
     """
     import torch
     import transformers
@@ -110,13 +110,23 @@ def load_pretrained(
     folder = fetch(owner, model, revision)
     try:
         processor = getattr(library, classes[0]).from_pretrained(folder, trust_remote_code=False)
-        loaded = getattr(library, classes[1]).from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        loaded, report = getattr(library, classes[1]).from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise SpecialistError(
             f"specialist {owner!r}: {model} cannot be loaded: {_first_line(err)}"
         ) from err
+    missing = sorted(report["missing_keys"])
+    if missing:  # the library fills them at random, and the answers would be inventions
+        raise SpecialistError(
+            f"specialist {owner!r}: {model} has no weights for {len(missing)} parts of a "
+            f"{type(loaded).__name__}, such as {missing[0]}; name a model trained for this task"
+        )
     return processor, loaded.eval().to(torch.device(device))
 
 

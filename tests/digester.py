@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims
 
 
@@ -20,7 +20,7 @@ class Digester:
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
     resources: Resources = field(init=False, default=Resources())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
 
     def needs(self) -> list[Need]:
         return []

@@ -12,6 +12,7 @@ import torch
 import transformers
 from odd_pictures import PICTURES, SLIVER, batch_of, turned
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from specialist_photos import noise
 from tiny_vision import save_d_fine, save_detr, save_rt_detr_v2, save_yolos
 
@@ -200,4 +201,15 @@ def test_detr_refuses_a_processor_that_gives_no_boxes(detectors, tmp_path):
     folder = shutil.copytree(detectors("d_fine"), tmp_path / "copy")
     transformers.ViTImageProcessor().save_pretrained(folder)
     with pytest.raises(SpecialistError, match=r"\(ViTImageProcessor\) gives no boxes; name an obj"):
+        load(folder)
+
+
+def test_detr_refuses_weights_that_lack_the_head(detectors, tmp_path):
+    """transformers fills the gap at random, and would answer as if nothing were wrong."""
+    folder = shutil.copytree(detectors("detr"), tmp_path / "copy")
+    weights = load_file(folder / "model.safetensors")
+    left = {name: part for name, part in weights.items() if "class_labels" not in name}
+    assert len(left) == len(weights) - 2
+    save_file(left, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SpecialistError, match=r"no weights for 2 parts of a DetrForObj.*class_lab"):
         load(folder)

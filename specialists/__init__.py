@@ -10,6 +10,7 @@ SPECIALISTS = Registry(
         "consensus": "specialists.consensus:Consensus",
         "detr": "specialists.detr:Detr",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "grounding": "specialists.grounding:Grounding",
         "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "openai": "specialists.openai:OpenAi",

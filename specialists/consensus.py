@@ -47,6 +47,10 @@ class Consensus:
     where no parent has a score. `text` is the name of the class in the table of synonyms, or as the
     best box has it; `polygon` is that of the best box with one.
 
+    It sees what the rules left of the earlier levels, so a rule by which one source's box rejects
+    another's equal one (`duplicate_region`) takes votes away; and where a rule rejects a fused row,
+    the rows it was fused from stay as they are.
+
     What a person said stands: a person's box draws the boxes of models to itself, is not moved, and
     the row that supersedes those is another text of the person's region (its `region_id`, box and
     name), scored by the models. Where no model agrees nothing is written, and two boxes of people
@@ -240,7 +244,6 @@ def _nearest(
     """Which boxes are the first of their source with their leader, and the nearest, shape (k,)."""
     num_sources = votes.sources.max() + 1
     nearness = paired_iou(votes.boxes[boxes], votes.boxes[best])
-    nearness[boxes == best] = 2.0  # itself before a twin of its own source
     seats = best * num_sources + votes.sources[boxes]
     has_led = np.flatnonzero(leaders >= 0)
     taken = leaders[has_led] * num_sources + votes.sources[has_led]
@@ -267,7 +270,7 @@ def _fused(votes: _Votes, leaders: Indices, keys: list[str], say: Floats) -> pa.
     pull = votes.weights * np.where(scored, scores, 1.0)
     pull = np.where(pull > 0, pull, np.finfo(np.float32).tiny)  # a score of 0 still has a box
     means = [total(pull * side) / total(pull) for side in votes.boxes.T.astype(np.float64)]
-    boxes = _within(np.stack(means, axis=1).astype(np.float32), votes.boxes[order], starts)
+    boxes = np.stack(means, axis=1).astype(np.float32)
     with np.errstate(invalid="ignore"):  # 0/0 where nobody has a score: null
         agreement = np.minimum(total(votes.weights) / say[votes.images[best]], 1.0)
         score = total(votes.weights * scores) / total(votes.weights * scored) * agreement
@@ -290,15 +293,6 @@ def _fused(votes: _Votes, leaders: Indices, keys: list[str], say: Floats) -> pa.
         score=pa.array(score[written], pa.float32(), from_pandas=True),
         parents=[[ids[j] for j in members[i]] for i in written],
     )
-
-
-def _within(
-    means: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32], starts: Indices
-) -> npt.NDArray[np.float32]:
-    """The means, not past the sides of any of their boxes by the last bit of rounding."""
-    low, high = np.minimum.reduceat(boxes, starts), np.maximum.reduceat(boxes, starts)
-    kept: npt.NDArray[np.float32] = np.clip(means, low, high)
-    return kept
 
 
 def _outlines(rows: pa.Table, members: list[Indices], written: Indices) -> pa.Array:

@@ -109,6 +109,36 @@ def test_consensus_sends_a_refused_box_to_its_second_best():
     assert found == {frozenset({"row-0", "row-2"}), frozenset({"row-1", "row-3"})}
 
 
+def test_consensus_leaves_a_box_alone_that_two_objects_refuse():
+    table = said(
+        ("x", "dog", (10, 0, 50, 40), 0.9),
+        ("x", "dog", (24, 0, 64, 40), 0.8),
+        ("z", "dog", (10, 0, 50, 40), 0.7),
+        ("z", "dog", (24, 0, 64, 40), 0.6),
+        ("z", "dog", (15, 0, 55, 40), 0.5),
+    )
+    parents = [row["parents"] for row in fuse(table)]
+    assert parents == [["row-0", "row-2"], ["row-1", "row-3"], ["row-4"]]
+
+
+def test_consensus_lets_a_leader_keep_its_place():
+    """The second box of x is better than that of y, but comes to it only when x's first is full."""
+    table = said(
+        ("x", "dog", (10, 0, 50, 40), 0.9),
+        ("x", "dog", (20, 0, 60, 40), 0.8),
+        ("y", "dog", (30, 0, 70, 40), 0.7),
+    )
+    assert {frozenset(row["parents"]) for row in fuse(table)} == {
+        frozenset({"row-0"}),
+        frozenset({"row-1", "row-2"}),
+    }
+
+
+def test_consensus_of_twins_does_not_depend_on_their_order():
+    table = said(("x", "dog", A, 0.5), ("x", "dog", A, 0.5), ("y", "dog", A, 0.5))
+    assert fuse(table) == fuse(table.take([2, 1, 0])) == fuse(table.take([1, 0, 2]))
+
+
 def test_consensus_joins_names_of_one_class_and_no_kinds():
     table = said(("x", "Sofa", A, 0.9), ("y", "couch", B, 0.3), ("y", "man", A, 0.5))
     table = pa.concat_tables([table, said(("x", "person", A, 0.4))])
@@ -217,7 +247,7 @@ def crowds(draw):
     """Rows of three sources, many of them near each other, some without a score."""
     sources, texts, boxes, scores = [], [], [], []
     for _ in range(draw(st.integers(1, 14))):
-        x, y = draw(st.integers(0, 30)), draw(st.integers(0, 10))
+        x, y = draw(st.floats(0, 30, width=32)), draw(st.integers(0, 10))
         sources.append(draw(st.sampled_from("xyz")))
         texts.append(draw(st.sampled_from(["dog", "cat", "sofa", "couch"])))
         boxes.append([x, y, x + draw(st.integers(10, 40)), y + draw(st.integers(10, 40))])
@@ -245,8 +275,9 @@ def test_consensus_takes_every_row_once_and_stays_within_its_parents(table):
     for row in found:
         members = [place[name] for name in row["parents"]]
         assert len({sources[i] for i in members}) == len(members)
-        assert (np.array(row["box"][:2]) >= boxes[members, :2].min(axis=0)).all()
-        assert (np.array(row["box"][2:]) <= boxes[members, 2:].max(axis=0)).all()
+        box = np.array(row["box"])
+        assert (box >= boxes[members].min(axis=0)).all()
+        assert (box <= boxes[members].max(axis=0)).all()
         given_scores = [scores[i] for i in members if scores[i] is not None]
         assert (row["score"] is None) == (not given_scores)
         if given_scores:

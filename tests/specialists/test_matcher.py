@@ -135,6 +135,10 @@ def test_matcher_lets_no_two_things_share_a_box():
         ("A man", "a-0"),
         ("a woman", "a-0"),
     ]
+    assert pairs("I see a man and a dog.", [("person", 0.9), ("dog", 0.8)]) == [
+        ("a man", "a-0"),
+        ("a dog", "a-1"),
+    ]
     assert len(pairs("I see a man and a hat. The man is a person.", [("person", 0.9)])) == 3
 
 

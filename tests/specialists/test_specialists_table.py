@@ -13,6 +13,7 @@ from specialists import SPECIALISTS
 
 REQUIRED = {
     "caption": {"model": "weights/captioner"},
+    "grounding": {"model": "weights/detector"},
     "openai": {"model": "some-vlm"},
     "region_caption": {"model": "weights/captioner"},
     "yolo": {"model": "weights/best.onnx"},

@@ -47,9 +47,8 @@ class Consensus:
     where no parent has a score. `text` is the name of the class in the table of synonyms, or as the
     best box has it; `polygon` is that of the best box with one.
 
-    It sees what the rules left of the earlier levels, so a rule by which one source's box rejects
-    another's equal one (`duplicate_region`) takes votes away; and where a rule rejects a fused row,
-    the rows it was fused from stay as they are.
+    It sees what the rules left of the earlier levels: a rule by which one source's box rejects
+    another's equal one takes votes away, so give `duplicate_region` `across_sources: false`.
 
     What a person said stands: a person's box draws the boxes of models to itself, is not moved, and
     the row that supersedes those is another text of the person's region (its `region_id`, box and

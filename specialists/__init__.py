@@ -8,6 +8,7 @@ SPECIALISTS = Registry(
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
         "easyocr": "specialists.easyocr:EasyOcr",
+        "florence2": "specialists.florence2:Florence2",
         "null": "specialists.null:Null",
         "yolo": "specialists.yolo:Yolo",
     },

@@ -209,7 +209,7 @@ def spell_regions(boxes: npt.ArrayLike, size_wh: tuple[int, int]) -> list[str]:
     return spell_places(encode_bins(np.reshape(boxes, (-1, BOX_BINS)), size_wh))
 
 
-class Answer(NamedTuple):
+class Decoded(NamedTuple):
     """What one answer says.
 
     Attributes:
@@ -224,7 +224,7 @@ class Answer(NamedTuple):
     num_lost: int
 
 
-def decode_answer(task: Task, text: str, size_wh: tuple[int, int]) -> Answer:
+def decode_answer(task: Task, text: str, size_wh: tuple[int, int]) -> Decoded:
     """The items of a generated text as columns; any text at all gives some or none.
 
     Boxes are bin centres in pixels of the original image. The box of a quad or an outline is the
@@ -244,12 +244,12 @@ def decode_answer(task: Task, text: str, size_wh: tuple[int, int]) -> Answer:
         bins = np.array([item.places for item in items], np.int32).reshape(-1, BOX_BINS)
         if task.form != "text":
             columns["box"] = decode_bins(bins, size_wh)
-        return Answer(items, columns, num_lost)
+        return Decoded(items, columns, num_lost)
     columns["polygon"] = [
         [order_ring(decode_bins(ring, size_wh)) for ring in item.places] for item in items
     ]
     columns["box"] = np.array([rings_box(rings) for rings in columns["polygon"]], np.float32)
-    return Answer(items, columns, num_lost)
+    return Decoded(items, columns, num_lost)
 
 
 def locate_phrases(caption: str, items: Sequence[Item]) -> list[Span | None]:

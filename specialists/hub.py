@@ -98,7 +98,7 @@ def load_pretrained(
 
     Raises:
         SpecialistError: transformers does not know such a model, there are no safetensors of it, or
-            the hub cannot be reached.
+            not of all its parts, or the hub cannot be reached.
     """
     import torch
     import transformers
@@ -110,13 +110,23 @@ def load_pretrained(
     folder = fetch(owner, model, revision)
     try:
         processor = getattr(library, classes[0]).from_pretrained(folder, trust_remote_code=False)
-        loaded = getattr(library, classes[1]).from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        loaded, report = getattr(library, classes[1]).from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise SpecialistError(
             f"specialist {owner!r}: {model} cannot be loaded: {_first_line(err)}"
         ) from err
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random numbers
+        raise SpecialistError(
+            f"specialist {owner!r}: {model} lacks {len(missing)} of the weights that "
+            f"{type(loaded).__name__} has, the first {missing[0]}; name a checkpoint saved by "
+            "transformers itself"
+        )
     return processor, loaded.eval().to(torch.device(device))
 
 

@@ -33,6 +33,7 @@ Span = tuple[int, int]  # half-open range of characters in the text as it was gi
 Form = Literal["text", "boxes", "labelled_boxes", "quads", "polygons", "labelled_polygons"]
 Bins = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 _MARKS = ("<s>", "</s>", "<pad>")  # begin, end and filler: they may stand anywhere
 _LOCATION = r"<loc_\d+>"
@@ -146,6 +147,15 @@ def spell_polygons(instances: Sequence[Sequence[str]]) -> str:
 def is_speakable(text: str | None) -> bool:
     """Whether a text can be a label or a caption: it has words, and spells no special token."""
     return bool(text and text.strip()) and _SPECIAL.search(text or "") is None
+
+
+def classify_pieces(pieces: Sequence[str]) -> tuple[Flags, Flags]:
+    """Which tokens are words, and which are begin, end or pad; both shape (n,).
+
+    Location tokens and markers are neither, whatever a tokenizer's own list of special ones says.
+    """
+    is_word = [_SPECIAL.fullmatch(piece) is None for piece in pieces]
+    return np.array(is_word, bool), np.array([piece in _MARKS for piece in pieces], bool)
 
 
 def parse_answer(text: str, form: Form) -> Parsed:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from specialists.florence2_codec import Span, join_pieces
+from specialists.florence2_codec import Flags, Floats, Span, classify_pieces, join_pieces
 
-# Positions whose chances are computed at once: 256 x 51,290 words x 4 bytes are 50 MB.
+# Positions whose chances are computed at once: 256 x 51,290 words x 4 bytes are 50 MB, twice.
 _POSITIONS_AT_ONCE = 256
 
 
@@ -30,9 +30,9 @@ class Said:
 
     text: str
     spans: npt.NDArray[np.int64]
-    log_probs: npt.NDArray[np.float32]
-    is_word: npt.NDArray[np.bool_]
-    is_mark: npt.NDArray[np.bool_]
+    log_probs: Floats
+    is_word: Flags
+    is_mark: Flags
     is_cut: bool
 
     def text_score(self) -> float | None:
@@ -52,11 +52,11 @@ class Said:
         mean = self._mean(np.logical_or.reduce(touched) & ~self.is_mark) if touched else None
         return None if mean is None else float(np.exp(mean))
 
-    def _touches(self, span: Span) -> npt.NDArray[np.bool_]:
-        touched: npt.NDArray[np.bool_] = (self.spans[:, 0] < span[1]) & (self.spans[:, 1] > span[0])
+    def _touches(self, span: Span) -> Flags:
+        touched: Flags = (self.spans[:, 0] < span[1]) & (self.spans[:, 1] > span[0])
         return touched
 
-    def _mean(self, counted: npt.NDArray[np.bool_]) -> float | None:
+    def _mean(self, counted: Flags) -> float | None:
         return float(self.log_probs[counted].mean()) if counted.any() else None
 
 
@@ -69,11 +69,7 @@ class Checkpoint:
         self._tokenizer = processor.tokenizer
         # an answer cut at its limit shall not close with a token the model did not choose
         model.generation_config.forced_eos_token_id = None
-        added = [i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special]
-        self._special = np.array([*self._tokenizer.all_special_ids, *added])
-        tokenizer = self._tokenizer
-        self._end = tokenizer.eos_token_id
-        self._marks = np.array([tokenizer.bos_token_id, self._end, tokenizer.pad_token_id])
+        self._end = self._tokenizer.eos_token_id
 
     @property
     def max_tokens(self) -> int:
@@ -148,7 +144,7 @@ class Checkpoint:
             do_sample=False,
         )
 
-    def _log_probs(self, encoded: Any, mask: Any, tokens: Any) -> npt.NDArray[np.float32]:
+    def _log_probs(self, encoded: Any, mask: Any, tokens: Any) -> Floats:
         """Log-probability of every token but the first, shape (n, steps - 1).
 
         By one more pass over the finished answers. To keep what `generate` computed would take
@@ -173,22 +169,24 @@ class Checkpoint:
             strict=True,
         ):
             logits = self._model.get_output_embeddings()(part).float()
-            found.append(logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1))
+            found.append(logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0])
         log_probs = torch.zeros(said.shape, device=said.device)
         log_probs[counts] = torch.cat(found)
-        on_host: npt.NDArray[np.float32] = log_probs.cpu().numpy()
+        on_host: Floats = log_probs.cpu().numpy()
         return on_host
 
-    def _said(self, ids: npt.NDArray[np.int64], log_probs: npt.NDArray[np.float32]) -> Said:
+    def _said(self, ids: npt.NDArray[np.int64], log_probs: Floats) -> Said:
         ends = np.flatnonzero(ids == self._end)
         is_cut = len(ends) == 0
         ids = ids if is_cut else ids[: ends[0] + 1]
-        text, spans = join_pieces(self._tokenizer.convert_ids_to_tokens(ids.tolist()))
+        pieces = self._tokenizer.convert_ids_to_tokens(ids.tolist())
+        text, spans = join_pieces(pieces)
+        is_word, is_mark = classify_pieces(pieces)
         return Said(
             text=text,
             spans=spans,
             log_probs=log_probs[: len(ids)],
-            is_word=~np.isin(ids, self._special),
-            is_mark=np.isin(ids, self._marks),
+            is_word=is_word,
+            is_mark=is_mark,
             is_cut=is_cut,
         )

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialists.florence2_codec import (
+    classify_pieces,
     decode_bins,
     encode_bins,
     is_speakable,
@@ -417,6 +418,13 @@ def test_any_tokens_join_to_what_the_tokenizer_decodes(oracle, ids):
     joined, spans = join_pieces(oracle.tokenizer.convert_ids_to_tokens(ids))
     assert joined == oracle.tokenizer.decode(ids, skip_special_tokens=False)
     assert len(spans) == len(ids)
+
+
+def test_pieces_are_words_marks_or_neither():
+    is_word, is_mark = classify_pieces(["<s>", "\u0120a", "<loc_5>", "<sep>", "<", "</s>", "<pad>"])
+    assert is_word.tolist() == [False, True, False, False, True, False, False]
+    assert is_mark.tolist() == [True, False, False, False, False, True, True]
+    assert [flags.shape for flags in classify_pieces([])] == [(0,), (0,)]
 
 
 def test_pieces_that_share_a_character_both_have_a_part_in_it():

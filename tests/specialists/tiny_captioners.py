@@ -105,7 +105,7 @@ def save_florence2(
     if points:
         model.generation_config.no_repeat_ngram_size = 3  # also theirs; and no loops without end
         _speak_only(model.get_output_embeddings(), tokenizer)
-    _end_sometimes(model.get_output_embeddings(), 2, 1.7)
+    _end_sometimes(model.get_output_embeddings(), 2, 1.3 if points else 1.7)
     model.save_pretrained(folder)
     pictures = transformers.CLIPImageProcessor(
         size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64}

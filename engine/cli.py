@@ -66,16 +66,28 @@ def annotate(
     retry_failed: Annotated[
         bool, typer.Option(help="Take only the images that failed in finished shards.")
     ] = False,
+    extend: Annotated[
+        bool, typer.Option(help="List the source again and append new images as new shards.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Same as `fld plan`: write nothing.")] = False,
 ) -> None:
     """Annotate a bucket of images; the same command again resumes a run that was cut off."""
     if dry_run:
         plan(config, overrides, limit)
         return
+    if overwrite and extend:
+        raise ConfigError("--overwrite starts again and --extend goes on; choose one of them")
     job = _job(config, overrides)
     observer = TerminalObserver(out) if out.is_terminal else LogObserver()
     try:
-        run_annotate(job, observer, limit=limit, overwrite=overwrite, retry_failed=retry_failed)
+        run_annotate(
+            job,
+            observer,
+            limit=limit,
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            extend=extend,
+        )
     finally:
         observer.close()
     found = read_status(open_output(job.config), VERSION)

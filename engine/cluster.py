@@ -235,12 +235,19 @@ class RayCrew:
     async def read(self, job: ShardJob) -> Loaded:
         """See `engine.shard.Crew`; every batch is an object of its own, put in the store once."""
         most = math.ceil(job.plan.num_rows / self._batch_size)
-        outputs = 3 + 2 * most if job.retry else 3 + most
-        references: Any = _read.options(num_returns=outputs).remote(self._spec, job, outputs - 3)
-        images, carried, counts, *rest = references
-        keys, num_batches, num_unasked = await self._stage(counts)
-        unasked = tuple(rest[num_batches : num_batches + num_unasked])
-        return Loaded(images, rest[:num_batches], keys, carried if job.retry else None, unasked)
+        slots = 2 * most if job.retry else most
+        references: Any = _read.options(num_returns=4 + slots).remote(self._spec, job, slots)
+        images, given, carried, counts, *rest = references
+        keys, num_batches, num_unasked, num_given = await self._stage(counts)
+        return Loaded(
+            images,
+            rest[:num_batches],
+            keys,
+            given,
+            num_given,
+            carried if job.retry else None,
+            tuple(rest[num_batches : num_batches + num_unasked]),
+        )
 
     async def settle(
         self, loaded: Loaded, state: Any, level: Level, sources: Sequence[str]
@@ -312,9 +319,10 @@ def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
     found = Stages(spec).read(job)
     batches = [*found.batches, *found.unasked]
     padding = [None] * (num_slots - len(batches))
-    counts = (found.batch_keys, len(found.batches), len(found.unasked))
+    counts = (found.batch_keys, len(found.batches), len(found.unasked), found.num_given)
     carried = None if found.carried is None else _pack(found.carried)
-    return (_pack(found.images), carried, counts, *map(_pack, batches), *padding)
+    head = (_pack(found.images), _pack(found.given), carried, counts)
+    return (*head, *map(_pack, batches), *padding)
 
 
 @ray.remote(num_cpus=0, max_retries=3)

@@ -7,10 +7,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from engine.errors import ConfigError
 
@@ -47,12 +55,56 @@ class _Place(_Strict):
         return uri
 
 
-class SourceConfig(_Place):
-    """Where the images are, and how they are cut into shards."""
+class PartConfig(_Place):
+    """Where images are, and how what lies beside them is read; which options hold, the kind says.
+
+    Their meaning stands at the sources themselves: `engine.source.tars`, `tables` and the others.
+    """
 
     kind: str = "auto"
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")  # `source` of the rows it gives
+    licence: str | None = None
+    human: bool = False
+    texts: dict[str, str] | None = None
+    classes: list[str] = []
+    images: str | None = None
+    num_images: int | None = Field(None, ge=1)
+
+
+class MixedConfig(PartConfig):
+    """One of several sources."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    weight: float = Field(1.0, gt=0)  # its share of a `--limit`, and of a training mixture
+
+
+class SourceConfig(PartConfig):
+    """Where the images are, in one place or several, and how they are cut into shards."""
+
+    uri: str = "mixed"  # of `sources`, which bring their own
+    sources: list[MixedConfig] = []
     shard_size: int = Field(256, ge=1, le=100_000)  # images per shard, the unit of commit and retry
-    num_images: int | None = Field(None, ge=1)  # kind synthetic only: how many scenes
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> Self:
+        # values, not what was written: a resolved config spells every default out
+        given = self.model_dump(exclude={"sources", "shard_size"}, exclude_defaults=True)
+        if self.sources and given:
+            raise ValueError(f"holds both sources and {min(given)}; give each source its own")
+        if not self.sources and "uri" not in given:
+            raise ValueError("has no uri; give a folder, or file://, s3:// or gs:// and a path")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"holds two sources of one name among {', '.join(names)}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two sources the same: everything but how a bucket is reached."""
+        reach = {"endpoint", "region", "anonymous"}
+        same = self.model_dump(exclude={*reach, "sources"}, exclude_defaults=True)
+        parts = [source.model_dump(exclude=reach, exclude_defaults=True) for source in self.sources]
+        same |= {"uri": self.uri, "kind": self.kind, "shard_size": self.shard_size}
+        return same | ({"sources": parts} if parts else {})
 
 
 class OutputConfig(_Place):
@@ -84,6 +136,8 @@ class LimitsConfig(_Strict):
     max_pixels: int = Field(200_000_000, ge=1)
     # a file that large is a scan without compression, or no photo
     max_bytes: int = Field(500_000_000, ge=1)
+    # captions and boxes of one image; what is larger is no label of it
+    max_label_bytes: int = Field(10_000_000, ge=1)
     worker_memory_mb: int | None = Field(None, ge=64)
 
 
@@ -108,9 +162,8 @@ class Config(_Strict):
 
         Never the runner, where the output lies, or when an alarm goes off.
         """
-        source = self.source.model_dump(include={"uri", "kind", "shard_size", "num_images"})
         return {
-            "source": source,
+            "source": self.source.identity(),
             "specialists": [_without(entry, _ALARMS) for entry in self.specialists],
             "rules": [_without(entry, _ALARMS) for entry in self.rules],
             "seed": self.seed,

@@ -60,25 +60,77 @@ def create_dataset(
     output.write(CONFIG, dump_config(config).encode())
     content = {
         "schema_version": SCHEMA_VERSION,
-        "digest": config.digest(),
-        "identity": identity,
-        "source": {"uri": config.source.uri, "kind": config.source.kind},
-        "images": plan.num_rows,
-        "shards": count_shards(plan),
+        **_said_of(config, identity, plan),
         "versions": {"round-0": {"parent": None, "made_by": "annotate"}},
         "current": "round-0",
     }
+    _write_dataset(output, content)
+
+
+def extend_dataset(
+    output: Location, config: Config, identity: dict[str, Any], added: pa.Table, modified: pa.Array
+) -> None:
+    """Appends images to the plan as new shards; those that are there stay as they are.
+
+    A crash in the middle leaves a plan with or without all of them: the same call mends it.
+
+    Args:
+        output: The dataset's.
+        config: As of this run.
+        identity: As of this run.
+        added: Rows of a plan, their shards numbered on.
+        modified: When each of them was last modified.
+    """
+    plan, times = read_plan(output)
+    if added.num_rows:
+        known = times if times is not None else pa.nulls(plan.num_rows, pa.int64())
+        times = pa.concat_arrays([known, modified])
+        plan = pa.concat_tables([plan, added]).combine_chunks()
+        output.write(PLAN, _parquet(plan))
+        output.write(MODIFIED, _parquet(pa.table({"modified": times})))
+        output.write(CONFIG, dump_config(config).encode())
+    _write_dataset(output, {**read_dataset(output), **_said_of(config, identity, plan)})
+
+
+def _said_of(config: Config, identity: dict[str, Any], plan: pa.Table) -> dict[str, Any]:
+    source = config.source
+    parts = [
+        {"name": part.name, "uri": part.uri, "kind": part.kind, "licence": part.licence}
+        | {"weight": part.weight}
+        for part in source.sources
+    ]
+    return {
+        "digest": config.digest(),
+        "identity": identity,
+        "source": {"uri": source.uri, "kind": source.kind, "licence": source.licence},
+        **({"sources": parts} if parts else {}),
+        "images": plan.num_rows,
+        "shards": count_shards(plan),
+    }
+
+
+def _write_dataset(output: Location, content: dict[str, Any]) -> None:
     output.write(DATASET, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def check_same_run(output: Location, stored: dict[str, Any], identity: dict[str, Any]) -> None:
+def check_same_run(
+    output: Location, stored: dict[str, Any], identity: dict[str, Any], *, extend: bool = False
+) -> None:
     """Refuses to go on with a run that was started differently.
+
+    Who extends may ask for another limit and for more sources beside the old ones.
 
     Raises:
         ConfigError: Source, specialists, weights, rules, limit or seed differ; each difference is
             shown.
     """
-    lines = difference(stored["identity"], json.loads(json.dumps(identity)))
+    before, now = stored["identity"], json.loads(json.dumps(identity))
+    if extend:
+        before = {**before, "limit": now["limit"]}
+        parts, more = (each["source"].get("sources", []) for each in (before, now))
+        if parts and all(part in more for part in parts):
+            before["source"] = now["source"]
+    lines = difference(before, now)
     if lines:
         raise ConfigError(
             f"{output.uri}: was made by another run; differences: {'; '.join(lines)}. Choose "
@@ -92,7 +144,9 @@ def read_plan(output: Location) -> tuple[pa.Table, pa.Array | None]:
     raw = read_if_there(output, MODIFIED)
     if raw is None:
         return plan, None
-    return plan, pq.read_table(pa.BufferReader(raw))["modified"].combine_chunks()
+    modified = pq.read_table(pa.BufferReader(raw))["modified"].combine_chunks()
+    # of another length: a crash while the plan was extended
+    return plan, modified if len(modified) == plan.num_rows else None
 
 
 def count_shards(plan: pa.Table) -> int:
@@ -150,7 +204,7 @@ class Markers:
             yield json.loads(zlib.decompress(self._found[shard]))
 
     def save(self) -> None:
-        """Writes the rolled-up table."""
+        """Writes the rolled-up table; shards that are added meanwhile come with the next."""
         shards, buffer = sorted(self._found), pa.BufferOutputStream()
         with pq.ParquetWriter(buffer, _ROLLED_UP, compression="zstd", version="2.6") as writer:
             for start in range(0, len(shards), _AT_ONCE):

@@ -26,6 +26,9 @@ from engine.worker import SpecialistSpec
 
 _log = logging.getLogger(__name__)
 
+# Markers are rolled up this often: a run that was killed reads the later ones one by one, and an
+# object store answers some hundred a second.
+_SAVE_MARKERS_S = 600.0
 _MAX_TRIES = 3  # of a shard whose objects were lost with a node
 
 
@@ -136,7 +139,7 @@ class Drive:
         raise AssertionError("unreachable")
 
     async def _tick(self) -> None:
-        last = 0.0
+        last, saved = 0.0, time.monotonic()
         while True:
             self._observer.tick(self._run)
             if time.monotonic() - last > RENEW_S:
@@ -144,6 +147,9 @@ class Drive:
                 await asyncio.to_thread(self._status.write, self._run, "running")
                 await asyncio.to_thread(self._events.flush_if_due)
                 last = time.monotonic()
+            if time.monotonic() - saved > _SAVE_MARKERS_S:
+                await asyncio.to_thread(self._markers.save)
+                saved = time.monotonic()
             await asyncio.sleep(0.5)
 
     def _stage_spec(self) -> StageSpec:

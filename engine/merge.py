@@ -17,7 +17,7 @@ _PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}
 
 
 def identify(
-    rows: pa.Table, *, source: str, model: str, revision: str | None, round_: int = 0
+    rows: pa.Table, *, source: str, model: str | None, revision: str | None, round_: int = 0
 ) -> pa.Table:
     """The rows with `source`, `model`, `revision`, `round`, ids and references filled in.
 
@@ -28,7 +28,7 @@ def identify(
     Args:
         rows: Claims of one specialist; the rows of one image in the order the specialist gave them.
         source: Name of the specialist.
-        model: Its model id.
+        model: Its model id; null where a source of images gave the rows.
         revision: Of its weights; null where there are none.
         round_: 0 for the first annotation, k for what round k writes.
 

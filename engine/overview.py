@@ -18,8 +18,7 @@ from engine.checks import Check
 from engine.job import Job
 from engine.reading import read_failures
 from engine.registry import Registry
-from engine.run import Listed
-from engine.shard import level_order
+from engine.run import Listed, levels_of
 from engine.source.shapes import Location
 
 _NO_DEFAULT = "(must be given)"
@@ -39,7 +38,7 @@ def plan_overview(job: Job, listed: Listed) -> Group:
     workers = job.config.runner.workers
     for reason, count in sorted(listed.ignored.items()):
         parts.append(Text(f"ignored: {count:,} x {reason}"))
-    for number, names in enumerate(level_order(job.specialists)):
+    for number, names in enumerate(levels_of(job)):
         shown = ", ".join(f"{name} x {workers.get(name, 'auto')}" for name in names)
         parts.append(Text(f"level {number}: {shown}"))
     parts.append(

@@ -12,20 +12,20 @@ from engine.reading import read_parquet, read_pixels
 from engine.schema import CLAIM, IMAGES, canonical
 from engine.sink import ShardFiles, Target
 from engine.source.shapes import Source
-from engine.source.shard import read_shard
+from engine.source.shard import LoadedShard, read_shard
 
 
 def read_again(
     source: Source, plan: pa.Table, target: Target, shard: int, limits: LimitsConfig
-) -> tuple[pa.Table, list[Any], Sequence[int], pa.Table]:
+) -> tuple[LoadedShard, Sequence[int], pa.Table]:
     """The shard with its failed images read anew and everything else as it was committed.
 
     An image that failed is read as it is now: nothing was ever claimed about it, so a file that was
     mended since the plan was made is welcome; `plan` is one that `as_they_are` gave.
 
     Returns:
-        The images table; the bytes of each image, None where it is not `ok`; the positions to
-        annotate; the claims of all other images.
+        The shard, with bytes for each image that is `ok` and rows given for those read anew; the
+        positions to annotate; the claims of all other images.
     """
     files = ShardFiles(shard)
     output, folder = target.output, target.version
@@ -44,7 +44,7 @@ def read_again(
     claims = read_parquet(output, f"{folder}/{files.annotations}").select(CLAIM.names)
     asked = pa.array([keys[i] for i in failed.tolist()], pa.string())
     carried = claims.filter(pc.invert(pc.is_in(claims["image_key"], asked)))
-    return images, data, failed.tolist(), carried
+    return LoadedShard(images, data, fresh.given), failed.tolist(), carried
 
 
 def as_they_are(plan: pa.Table) -> pa.Table:

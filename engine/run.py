@@ -1,11 +1,12 @@
 """A run from its config to its end: prepares, plans, takes the output, drives, resumes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import dataset
 from engine.config import Config
@@ -18,7 +19,7 @@ from engine.retry import as_they_are
 from engine.shard import ShardJob, level_order
 from engine.sink import DONE
 from engine.source.filesystem import open_location
-from engine.source.plan import make_plan
+from engine.source.plan import Plan, make_plan
 from engine.source.shapes import Location
 from engine.stages import source_of
 from engine.status import Run
@@ -35,6 +36,7 @@ def annotate(
     limit: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    extend: bool = False,
 ) -> Run:
     """Annotates a source into an output, or finishes what an earlier run began.
 
@@ -44,13 +46,14 @@ def annotate(
         limit: Plan this many images at most; part of the run's identity.
         overwrite: Start again, deleting the dataset that is there.
         retry_failed: Take only the images that failed in shards already committed.
+        extend: List the source again and append the images that are new as new shards.
 
     Raises:
         ConfigError: Something is missing or wrong; nothing was started.
         SpecialistError: A model is missing or cannot be loaded.
         StoppedError: The run ended early; the same call resumes it.
     """
-    levels = level_order(job.specialists)
+    levels = levels_of(job)
     output = open_output(job.config)
     specs = prepare(job)
     identity = {
@@ -59,13 +62,17 @@ def annotate(
         "limit": limit,
     }
     fresh, ignored = None, {}
-    if overwrite or not output.exists(dataset.DATASET):
+    is_new = overwrite or not output.exists(dataset.DATASET)
+    if is_new:
         _refuse_foreign(output)
         fresh = list_source(job.config, limit)
     else:
-        dataset.check_same_run(output, dataset.read_dataset(output), identity)
+        stored = dataset.read_dataset(output)
+        dataset.check_same_run(output, stored, identity, extend=extend)
     with Lease.take(output) as lease:
         remove_leftovers(output)
+        if extend and not is_new:
+            ignored = _extend(output, job.config, identity, limit)
         if fresh is not None:
             if not overwrite and output.exists(dataset.DATASET):
                 raise ConfigError(f"{output.uri}: another run has just made a dataset there")
@@ -82,6 +89,22 @@ def annotate(
             Drive(job, run, specs, output, markers, lease, observer).run(jobs)
         markers.save()
         return run
+
+
+def levels_of(job: Job) -> list[list[str]]:
+    """The names of the specialists by level; what the source itself says is there for all of them.
+
+    Raises:
+        ConfigError: A specialist bears the name of a source, or requires what nothing gives.
+    """
+    produces = source_of(job.config).produces
+    for specialist in job.specialists:
+        if specialist.name in produces:
+            raise ConfigError(
+                f"specialists: {specialist.name!r} is also the name of the source, and rows could "
+                "not be told apart; give one of them another `name`"
+            )
+    return level_order(job.specialists, [pair for pairs in produces.values() for pair in pairs])
 
 
 def prepare(job: Job) -> list[SpecialistSpec]:
@@ -154,6 +177,22 @@ def _start_dataset(
     empty(output, keep="_run", markers=DONE, proof=dataset.DATASET)
     output.delete(dataset.MARKERS)
     dataset.create_dataset(output, config, identity, listed.plan, listed.modified)
+
+
+def _extend(
+    output: Location, config: Config, identity: dict[str, Any], limit: int | None
+) -> dict[str, int]:
+    """Appends the images of the source that the plan does not know; returns what was ignored."""
+    plan, _ = dataset.read_plan(output)
+    listing = source_of(config).listing()
+    new = pc.invert(pc.is_in(listing.images["uri"], plan["uri"]))
+    listing = replace(listing, images=listing.images.filter(new))
+    added = Plan(plan.schema.empty_table(), pa.array([], pa.int64()))
+    if listing.images.num_rows:
+        first = dataset.count_shards(plan)
+        added = make_plan(listing, config.source.shard_size, limit, first_shard=first)
+    dataset.extend_dataset(output, config, identity, *added)
+    return listing.ignored
 
 
 def _todo(run: Run, markers: dataset.Markers, *, retry_failed: bool) -> tuple[list[int], list[int]]:

@@ -57,7 +57,13 @@ class SerialCrew:
         """See `engine.shard.Crew`."""
         found = await asyncio.to_thread(self._stages.read, job)
         return Loaded(
-            found.images, list(found.batches), found.batch_keys, found.carried, tuple(found.unasked)
+            found.images,
+            list(found.batches),
+            found.batch_keys,
+            found.given,
+            found.num_given,
+            found.carried,
+            tuple(found.unasked),
         )
 
     async def settle(

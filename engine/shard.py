@@ -5,7 +5,7 @@ plain functions below it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ class Loaded:
     images: Any  # the images table, or a handle to it
     batches: list[Any]  # tables in the BATCH schema, or handles
     batch_keys: list[list[str]]  # image keys of each batch
+    given: Any = None  # claims that came with the images, or a handle
+    num_given: dict[str, int] = field(default_factory=dict)  # of them, by source
     carried: Any = None  # retry: claims kept from the run before, or a handle
     unasked: tuple[Any, ...] = ()  # retry: images that keep their claims, BATCH tables or handles
 
@@ -118,8 +120,8 @@ class ShardDone:
 async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) -> ShardDone:
     """Takes a shard from its plan to its marker.
 
-    Specialists of one level work on the same batches at the same time; the next level starts when
-    the rows of this one are judged.
+    What the source itself says is judged first. Specialists of one level work on the same batches
+    at the same time; the next level starts when the rows of this one are judged.
 
     Returns:
         The committed shard.
@@ -128,6 +130,10 @@ async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) 
     rows: list[Any] = [None] * len(loaded.batches)
     state: Any = None
     totals = Totals()
+    if loaded.num_given:
+        level = Level(answers=[loaded.given], num_rows=dict(loaded.num_given))
+        state, rows, counts = await crew.settle(loaded, None, level, list(loaded.num_given))
+        totals.add(level, counts)
     for sources in levels:
         level = await _annotate(crew, loaded, rows, sources)
         state, rows, counts = await crew.settle(loaded, state, level, sources)
@@ -154,38 +160,44 @@ async def _annotate(
     return level
 
 
-def level_order(specialists: Sequence[Specialist]) -> list[list[str]]:
+def level_order(specialists: Sequence[Specialist], given: Iterable[str] = ()) -> list[list[str]]:
     """The names of the specialists by level: each stands above all that produce what it requires.
 
     Within a level the order of the config is kept.
+
+    Args:
+        specialists: In config order.
+        given: "kind/role" of the rows that come with the images.
 
     Raises:
         ConfigError: Nothing produces what one requires, or two wait for each other.
     """
     level: dict[str, int] = {}
+    below = {s.name: _producers(s, specialists, tuple(given)) for s in specialists}
     waiting = list(specialists)
     while waiting:
-        ready = [s for s in waiting if all(o.name in level for o in _producers(s, specialists))]
+        ready = [s for s in waiting if all(o.name in level for o in below[s.name])]
         if not ready:
             names = ", ".join(repr(s.name) for s in waiting)
             raise ConfigError(f"specialists: {names} wait for each other's rows; none can go first")
         for s in ready:
-            below = (level[o.name] for o in _producers(s, specialists))
-            level[s.name] = 1 + max(below, default=-1)
+            level[s.name] = 1 + max((level[o.name] for o in below[s.name]), default=-1)
             waiting.remove(s)
     depth = max(level.values(), default=-1) + 1
     return [[s.name for s in specialists if level[s.name] == i] for i in range(depth)]
 
 
-def _producers(specialist: Specialist, everyone: Sequence[Specialist]) -> list[Specialist]:
+def _producers(
+    specialist: Specialist, everyone: Sequence[Specialist], given: Sequence[str]
+) -> list[Specialist]:
     found = []
     for wanted in specialist.requires:
         others = [s for s in everyone if s is not specialist]
         makers = [s for s in others if any(_covers(made, wanted) for made in s.produces)]
-        if not makers:
+        if not makers and not any(_covers(made, wanted) for made in given):
             raise ConfigError(
-                f"specialists: {specialist.name!r} requires {wanted} rows and no other specialist "
-                "produces them; add one that does"
+                f"specialists: {specialist.name!r} requires {wanted} rows and neither another "
+                "specialist nor the source gives them; add one that does"
             )
         found.extend(makers)
     return found

@@ -7,18 +7,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.config import Config, LimitsConfig
+from engine.config import Config, LimitsConfig, MixedConfig, PartConfig
+from engine.errors import ConfigError
+from engine.given import given_rows
 from engine.retry import read_again
 from engine.shard import (
     JudgePlan,
     ShardJob,
     Totals,
+    add_failures,
     cut_batches,
     finish,
     settle,
 )
 from engine.sink import Expected, Target
-from engine.source import open_source
+from engine.source import open_source, takes
+from engine.source.mixture import Mixture, Part
 from engine.source.shapes import Source
 from engine.source.shard import read_shard
 
@@ -40,10 +44,26 @@ def source_of(config: Config) -> Source:
     Raises:
         ConfigError: The kind is unknown, or does not take one of the options given.
     """
-    options = config.source.model_dump(exclude={"kind", "shard_size"}, exclude_defaults=True)
-    if config.source.uri == "synthetic":
-        options["seed"] = config.seed
-    return open_source(config.source.kind, **options)
+    if config.source.sources:
+        return Mixture([_part(part, config.seed) for part in config.source.sources])
+    return _open(config.source, config.seed)
+
+
+def _part(part: MixedConfig, seed: int) -> Part:
+    try:
+        return Part(part.name, _open(part, seed), part.weight)
+    except ConfigError as err:
+        raise ConfigError(f"source {part.name!r}: {err}") from err
+
+
+def _open(part: PartConfig, seed: int) -> Source:
+    left_out = {"kind", "shard_size", "sources", "weight"}
+    options = part.model_dump(exclude=left_out, exclude_defaults=True)
+    if isinstance(part, MixedConfig) and not takes(part.kind, part.uri, "name"):
+        del options["name"]  # of a source that gives no rows it only starts the uris
+    if part.uri == "synthetic":
+        options["seed"] = seed
+    return open_source(part.kind, **options)
 
 
 class Stages:
@@ -56,18 +76,29 @@ class Stages:
         """The images of a shard and their bytes in batches; see `cut_batches`."""
         carried, unasked = None, []
         if job.retry:
-            images, data, positions, carried = read_again(
+            loaded, positions, carried = read_again(
                 self._spec.source, job.plan, self._spec.target, job.shard, self._spec.limits
             )
+        else:
+            loaded = read_shard(self._spec.source, job.plan, job.modified, self._spec.limits)
+            positions = range(loaded.images.num_rows)
+        given, refused = given_rows(loaded.given)
+        images, data = add_failures(loaded.images, refused), loaded.data
+        if job.retry:
             asked, rest = set(positions), range(images.num_rows)
             settled = [i for i in rest if i not in asked] if self._spec.target.pixels else []
             unasked = cut_batches(images, data, settled, self._spec.batch_size)
-        else:
-            loaded = read_shard(self._spec.source, job.plan, job.modified, self._spec.limits)
-            images, data, positions = loaded.images, loaded.data, range(loaded.images.num_rows)
         batches = cut_batches(images, data, positions, self._spec.batch_size)
         keys = [batch["image_key"].to_pylist() for batch in batches]
-        return ReadShard(images, batches, keys, carried, unasked)
+        counts = self._count_given(given, carried)
+        return ReadShard(images, batches, keys, given, counts, carried, unasked)
+
+    def _count_given(self, given: pa.Table, carried: pa.Table | None) -> dict[str, int]:
+        """Rows by source of those just given; a source of which rows are carried counts from 0."""
+        found = _count_sources(given)
+        there = _count_sources(carried) if carried is not None else {}
+        names = [name for name in self._spec.source.produces if name in found or name in there]
+        return {name: found.get(name, 0) for name in names}
 
     def settle(
         self,
@@ -93,10 +124,8 @@ class Stages:
     ) -> dict[str, Any]:
         """Commits the shard; see `engine.shard.finish`."""
         num_rows = dict(totals.num_rows)
-        if carried is not None:
-            for entry in pc.value_counts(carried["source"].cast(pa.string())):
-                source = str(entry["values"])
-                num_rows[source] = num_rows.get(source, 0) + entry["counts"].as_py()
+        for source, count in (_count_sources(carried) if carried is not None else {}).items():
+            num_rows[source] = num_rows.get(source, 0) + count
         expected = Expected(job.plan.num_rows, num_rows)
         return finish(self._spec.target, job.shard, images, batches, state, totals, expected)
 
@@ -108,8 +137,15 @@ class ReadShard:
     images: pa.Table
     batches: list[pa.Table]
     batch_keys: list[list[str]]
+    given: pa.Table  # claims that came with the images
+    num_given: dict[str, int]  # by source
     carried: pa.Table | None
     unasked: list[pa.Table]
+
+
+def _count_sources(rows: pa.Table) -> dict[str, int]:
+    counts = pc.value_counts(rows["source"].cast(pa.string())).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}
 
 
 def _of_sources(rows: pa.Table, sources: Sequence[str]) -> pa.Table:

@@ -7,8 +7,10 @@ SPECIALISTS = Registry(
     {
         "caption": "specialists.caption:Caption",
         "composer": "specialists.composer:Composer",
+        "consensus": "specialists.consensus:Consensus",
         "easyocr": "specialists.easyocr:EasyOcr",
         "florence2": "specialists.florence2:Florence2",
+        "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "yolo": "specialists.yolo:Yolo",
     },

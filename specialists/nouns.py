@@ -26,9 +26,11 @@ _IRREGULAR = {
     "wolf": "wolves",
     "woman": "women",
 }
+_SINGULARS = {many: one for one, many in _IRREGULAR.items()}
 # Compounds end in these: snowman, penknife, bookshelf, salesperson.
 _COMPOUND_ENDS = ("woman", "man", "child", "knife", "shelf", "mouse", "person", "tooth")
 _NOT_OF_MAN = _words("caiman german human ottoman roman shaman talisman")
+_NOT_OF_MEN = _words("abdomen omen pumice ramen regimen specimen stamen")
 _SAME = _words(
     """aircraft bison cod deer fish hovercraft moose reindeer salmon sheep shrimp spacecraft species
     squid trout watercraft"""
@@ -43,6 +45,15 @@ _PAIRS = _words(
     pajamas pants pliers pyjamas scissors shears shorts skis sunglasses tights tongs trousers
     tweezers"""
 )
+_ONLY_PLURAL = _words("clothes news premises series stairs thanks")
+_VESSELS = _words(
+    "beer champagne cocktail drinking martini shot water wine"
+)  # of glass, one by one
+_IN_IE = _words(
+    "bikie birdie bowtie brownie calorie cookie genie goalie hoodie movie necktie rookie selfie "
+    "smoothie veggie zombie"
+)
+_SHORTEST_IES = 4  # pies, ties and lies end in -ie
 _SINGULAR_IN_S = _words(
     "atlas bias canvas chaos christmas gas lens rhinoceros"
 )  # and all in ss, us, is
@@ -95,6 +106,17 @@ def plural(name: str) -> str:
     return f"{before}{_plural_word(head)}{after}"
 
 
+def singular(name: str) -> str:
+    """The singular of a label; things only named in the plural, such as skis, stay as they are.
+
+    Example:
+        >>> [singular(name) for name in ("mice", "cups of coffee", "houses", "skis")]
+        ['mouse', 'cup of coffee', 'house', 'skis']
+    """
+    before, head, after = _split(name)
+    return f"{before}{_singular_word(head, before.strip().lower())}{after}"
+
+
 def article(name: str) -> str:
     """`a` or `an`, by how the first word sounds.
 
@@ -134,6 +156,33 @@ def _plural_word(word: str) -> str:
     if low.endswith("y") and low[-2:-1] not in "aeiou":
         return f"{word[:-1]}ies"
     return f"{word}s"
+
+
+def _singular_word(word: str, before: str) -> str:
+    low = word.lower()
+    if low in _SINGULARS:
+        return _SINGULARS[low]
+    for end in _COMPOUND_ENDS:
+        if low.endswith(_IRREGULAR[end]) and low not in _NOT_OF_MEN:
+            return word[: -len(_IRREGULAR[end])] + end
+    is_vessel = low == "glasses" and before.rpartition(" ")[2] in _VESSELS
+    stays = low in _MASS or low in _PAIRS or low in _ONLY_PLURAL or not _is_plural(low)
+    return word if stays and not is_vessel else _without_s(word)
+
+
+def _without_s(word: str) -> str:
+    low = word.lower()
+    if low.endswith("ies") and len(low) > _SHORTEST_IES and low[:-1] not in _IN_IE:
+        return f"{word[:-3]}y"
+    return word[:-2] if low.endswith("es") and _takes_es(low[:-2]) else word[:-1]
+
+
+def _takes_es(stem: str) -> bool:
+    """Whether a word makes its plural with -es: box and bus, not house and vase."""
+    if stem in _ES_AFTER_O or stem in _SINGULAR_IN_S:
+        return True
+    ends_in_us = stem.endswith("us") and not stem.endswith("ous")
+    return ends_in_us or stem.endswith(("ss", "x", "zz", "ch", "sh"))
 
 
 def _is_plural(word: str) -> bool:

@@ -83,6 +83,7 @@ def plan(*shards: list[str]) -> pa.Table:
         "image_key": [key for _, key in entries],
         "uri": [f"{key}.jpg" for _, key in entries],
         "size_bytes": [None] * len(entries),
+        "place": [None] * len(entries),
     }
     return pa.table(columns, schema=PLAN)
 

@@ -12,17 +12,18 @@ from engine.source.shapes import Source
 # Kind -> class. The fields of the class are the options of the kind.
 SOURCES = {
     "images": "engine.source.images:Images",
+    "webdataset": "engine.source.tars:Tars",
     "synthetic": "engine.source.synthetic:Synthetic",
 }
+# What `auto` makes of the end of a uri; anything else is a folder or bucket of images.
+_ENDINGS = {
+    **dict.fromkeys((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.zst"), "webdataset"),
+}
 # What `auto` recognises by the end of a uri and no kind reads.
-_NOT_FOLDERS = {
-    ".tar": "a tar file",
-    ".parquet": "a Parquet file",
+_NOT_READ = {
     ".json": "a labels file",
     ".jsonl": "a labels file",
     ".xml": "a labels file",
-    ".csv": "a table",
-    ".tsv": "a table",
     ".txt": "a text file",
     ".zip": "an archive",
     ".gz": "an archive",
@@ -43,7 +44,7 @@ def open_source(kind: str = "auto", **options: Any) -> Source:
     if "uri" not in options and kind != "synthetic":
         raise ConfigError("source.uri is missing; give a folder, s3://bucket/prefix or 'synthetic'")
     source_class = find_source(kind, str(options.get("uri")))
-    known = [item.name for item in fields(source_class) if item.init]
+    known = _options(source_class)
     for name in options:
         if name not in known:
             nearest = get_close_matches(name, known, 1)
@@ -53,6 +54,15 @@ def open_source(kind: str = "auto", **options: Any) -> Source:
             )
     source: Source = source_class(**options)
     return source
+
+
+def takes(kind: str, uri: str, option: str) -> bool:
+    """Whether a kind of source has that option. Raises as `find_source`."""
+    return option in _options(find_source(kind, uri))
+
+
+def _options(source_class: Any) -> list[str]:
+    return [item.name for item in fields(source_class) if item.init]
 
 
 def find_source(kind: str, uri: str) -> Any:
@@ -72,7 +82,11 @@ def find_source(kind: str, uri: str) -> Any:
 def _kind_of(uri: str) -> str:
     if uri == "synthetic":
         return "synthetic"
-    what = _NOT_FOLDERS.get(PurePosixPath(uri).suffix.lower())
+    lowered = uri.lower()
+    for ending, kind in _ENDINGS.items():
+        if lowered.endswith(ending):
+            return kind
+    what = _NOT_READ.get(PurePosixPath(lowered).suffix)
     if what is not None:
         raise ConfigError(
             f"source.uri {uri!r} looks like {what}, which no kind of source reads; "

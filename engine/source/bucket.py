@@ -14,12 +14,13 @@ from pyarrow import fs
 
 from engine.errors import ConfigError, EngineError, StoppedError
 from engine.source.names import decode_name, encode_name
-from engine.source.shapes import Blob, Entry, ReadError
+from engine.source.shapes import Blob, Entry, Opened, ReadError
 
 # A wrong endpoint must be told within seconds; a slow answer must not be taken for one.
 _CONNECT_TIMEOUT_S = 3.0
 _REQUEST_TIMEOUT_S = 30.0
 _ATTEMPTS = 3
+_READERS = 16  # objects read at the same time: a request takes tens of milliseconds to begin
 _LISTERS = 8  # folders listed at the same time: a listing waits for the network, not for the CPU
 _SECOND = 1_000_000_000  # ns
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
@@ -78,6 +79,19 @@ class Bucket:
         infos = self._infos(folder.rstrip("/"), missing_ok=True)
         files = (info.base_name for info in infos if info.is_file)
         return sorted(encode_name(name) for name in files if not name.startswith("."))
+
+    @property
+    def readers(self) -> int:
+        """Many: each request waits for the net."""
+        return _READERS
+
+    def open(self, path: str) -> Opened:
+        """The object, open for reading at any place; see `Location`."""
+        try:
+            file = self._filesystem().open_input_file(self._key(path))
+            return Opened(file, file.size(), self._modified(path, file))
+        except OSError as err:
+            raise self._unread(err) from err
 
     def read(self, path: str, *, max_bytes: int | None = None) -> Blob:
         """The whole object, in two requests; see `Location`."""

@@ -1,13 +1,18 @@
 """Opens the places a config names: folders on this machine and buckets, for input and output."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import ConfigError
 from engine.source.bucket import Bucket
 from engine.source.local import LocalFolder
-from engine.source.shapes import Location
+from engine.source.shapes import Location, ReadError, Sample
+
+T = TypeVar("T")
 
 _BUCKET_SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 _HERE = ("", "localhost")
@@ -49,6 +54,17 @@ def open_location(
     _check_endpoint(endpoint)
     root = "/".join(part for part in rest.split("/") if part)
     return Bucket(uri, _BUCKET_SCHEMES[scheme.lower()], root, endpoint, region, anonymous)
+
+
+def read_each(
+    location: Location, load: Callable[[T], Sample | ReadError], items: Sequence[T]
+) -> Iterator[Sample | ReadError]:
+    """What `load` gives for each item, in order, as many at a time as the location answers best."""
+    if location.readers == 1:
+        yield from map(load, items)
+        return
+    with ThreadPoolExecutor(location.readers) as pool:
+        yield from pool.map(load, items)
 
 
 def _local(uri: str, after_scheme: str | None) -> LocalFolder:

@@ -1,18 +1,19 @@
 """A bucket or folder of loose images, folders within folders included."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
 import pyarrow as pa
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.sniff import HEAD_BYTES, sniff
-from engine.source.filesystem import open_location
+from engine.source.filesystem import open_location, read_each
 from engine.source.names import extension, image_keys
-from engine.source.shapes import LISTING, Blob, Entry, Listing, Location, ReadError
+from engine.source.shapes import LISTING, Entry, Listing, Location, ReadError, Sample
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"})
 
@@ -34,9 +35,11 @@ class Images:
         endpoint: Address of an S3 or GCS compatible server.
         region: The bucket's region.
         anonymous: Send no credentials.
+        licence: Of every image.
     """
 
     uri: str
+    licence: str | None = None
     endpoint: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -46,9 +49,8 @@ class Images:
         location = open_location(
             self.uri, endpoint=self.endpoint, region=self.region, anonymous=self.anonymous
         )
-        object.__setattr__(
-            self, "location", location
-        )  # derived once; the config fields stay frozen
+        # derived once; the config fields stay frozen
+        object.__setattr__(self, "location", location)
 
     def listing(self, limit: int | None = None) -> Listing:
         """The candidates and a count of everything else; see `engine.source.shapes.Source`.
@@ -70,9 +72,22 @@ class Images:
             self.uri, pa.Table.from_batches(batches, LISTING), dict(sorted(ignored.items()))
         )
 
-    def read(self, uri: str, *, max_bytes: int | None = None) -> Blob:
-        """The bytes of one image; see `engine.source.shapes.Source`."""
-        return self.location.read(uri, max_bytes=max_bytes)
+    @property
+    def produces(self) -> dict[str, tuple[str, ...]]:
+        """Nothing: loose images have no labels."""
+        return {}
+
+    def read(self, images: pa.Table, limits: LimitsConfig) -> Iterator[Sample | ReadError]:
+        """The images, many at a time from a bucket; see `engine.source.shapes.Source`."""
+
+        def load(uri: str) -> Sample | ReadError:
+            try:
+                blob = self.location.read(uri, max_bytes=limits.max_bytes)
+            except ReadError as err:
+                return err
+            return Sample(blob.data, blob.modified, self.licence)
+
+        return read_each(self.location, load, images["uri"].to_pylist())
 
     def _candidates(self, entries: list[Entry], ignored: Counter[str]) -> list[Entry]:
         """The candidates among entries, in their order; the others are counted."""
@@ -118,6 +133,12 @@ def _columns(entries: Iterable[Entry]) -> pa.RecordBatch:
         sizes.append(entry.size_bytes)
         modified.append(entry.modified)
     return pa.RecordBatch.from_pydict(
-        {"image_key": image_keys(uris), "uri": uris, "size_bytes": sizes, "modified": modified},
+        {
+            "image_key": image_keys(uris),
+            "uri": uris,
+            "size_bytes": sizes,
+            "modified": modified,
+            "place": [None] * len(uris),
+        },
         LISTING,
     )

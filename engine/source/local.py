@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError, EngineError, StoppedError
 from engine.source.names import decode_name, encode_name
-from engine.source.shapes import Blob, Entry, ReadError
+from engine.source.shapes import Blob, Entry, Opened, ReadError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -55,6 +55,21 @@ class LocalFolder:
         except FileNotFoundError:
             return []
         return sorted(name for name in names if not name.startswith("."))
+
+    @property
+    def readers(self) -> int:
+        """One: a disk answers at once."""
+        return 1
+
+    def open(self, path: str) -> Opened:
+        """The file, open for reading at any place; see `Location`."""
+        with _opened(self._path(path)) as file:
+            facts = os.fstat(file.fileno())
+        try:
+            opened = pa.OSFile(self._path(path))
+        except OSError as err:
+            raise ReadError("unreadable", err.strerror) from err
+        return Opened(opened, facts.st_size, facts.st_mtime_ns)
 
     def read(self, path: str, *, max_bytes: int | None = None) -> Blob:
         """The whole file; see `Location`."""

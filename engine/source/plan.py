@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.source.shapes import Listing
+from engine.source.shapes import PLACE, Listing
 
 PLAN = pa.schema(
     [
@@ -15,6 +15,7 @@ PLAN = pa.schema(
         ("image_key", pa.string()),
         ("uri", pa.string()),
         ("size_bytes", pa.int64()),  # null where the source cannot know it beforehand
+        ("place", PLACE),  # where in an archive or table; null for a file of its own
     ]
 )
 
@@ -30,13 +31,16 @@ class Plan(NamedTuple):
     modified: pa.Array
 
 
-def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Plan:
+def make_plan(
+    listing: Listing, shard_size: int, limit: int | None = None, *, first_shard: int = 0
+) -> Plan:
     """Cuts a listing into shards of `shard_size` images, in its order; the last may be smaller.
 
     Args:
         listing: The candidates, sorted by uri.
         shard_size: Images per shard, 1 or more.
         limit: Take only the first so many images; all when null.
+        first_shard: Number of the first shard; above 0 where a plan is extended.
 
     Raises:
         ConfigError: No candidates (the message says what was ignored), a size or limit below 1, or
@@ -49,8 +53,8 @@ def make_plan(listing: Listing, shard_size: int, limit: int | None = None) -> Pl
     if images.num_rows == 0:
         raise ConfigError(f"{listing.uri!r}: {_nothing_found(listing.ignored)}")
     _check_keys(images)
-    shards = pa.array(np.arange(images.num_rows) // shard_size, pa.int32())
-    rows = pa.table([shards, images["image_key"], images["uri"], images["size_bytes"]], schema=PLAN)
+    shards = pa.array(first_shard + np.arange(images.num_rows) // shard_size, pa.int32())
+    rows = pa.table([shards, *(images[name] for name in PLAN.names[1:])], schema=PLAN)
     return Plan(rows.combine_chunks(), images["modified"].combine_chunks())
 
 

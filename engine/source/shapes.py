@@ -1,17 +1,26 @@
 """What sources and storage locations are made of: protocols and plain records."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from engine.config import LimitsConfig
+from engine.failures import Failure
+
+# Bytes of a file, or rows of a table, that belong to an image: `field` is what a tar calls them
+# (jpg, json, txt, cls); of a row of a table `offset` is its place and `size` is null.
+PLACE = pa.list_(
+    pa.struct([("field", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]),
+)
 LISTING = pa.schema(
     [
         ("image_key", pa.string()),
         ("uri", pa.string()),  # relative to the source
         ("size_bytes", pa.int64()),  # null where the listing cannot know it
         ("modified", pa.int64()),  # nanoseconds since 1970; null where there is none
+        ("place", PLACE),  # where in an archive or table; null for a file of its own
     ]
 )
 
@@ -29,6 +38,22 @@ class Blob(NamedTuple):
 
     data: pa.Buffer
     modified: int | None
+
+
+class Sample(NamedTuple):
+    """One image as its source gives it, with what the source says of it.
+
+    `rows` are claims without image, source and ids: values by column name of
+    `engine.schema.CLAIM`, which may name each other in `annotation_id` (see `engine.merge`).
+    `failures` (stage `labels`) tell which of its labels could not be taken.
+    """
+
+    data: pa.Buffer
+    modified: int | None = None
+    licence: str | None = None
+    source: str | None = None  # the `source` of its rows; one of `Source.produces`
+    rows: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Failure] = ()
 
 
 class Entry(NamedTuple):
@@ -59,6 +84,14 @@ class Listing:
     ignored: dict[str, int] = field(default_factory=dict)
 
 
+class Opened(NamedTuple):
+    """A file open for reading, its size in bytes, and when it was last modified (as in `Blob`)."""
+
+    file: pa.NativeFile
+    size: int
+    modified: int | None
+
+
 class Location(Protocol):
     """A folder or bucket prefix. Picklable; holds no connection and no credentials until used.
 
@@ -78,6 +111,17 @@ class Location(Protocol):
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the files directly in `folder`, hidden ones left out, sorted; may be none."""
+
+    @property
+    def readers(self) -> int:
+        """How many reads at a time it answers best; more than one where each waits for a net."""
+
+    def open(self, path: str) -> "Opened":
+        """The file, open for reading at any place; the caller closes it.
+
+        Raises:
+            ReadError: With the cause.
+        """
 
     def read(self, path: str, *, max_bytes: int | None = None) -> Blob:
         """The whole file. Never blocks on a pipe or device.
@@ -111,6 +155,13 @@ class Source(Protocol):
     def uri(self) -> str:
         """As the user gave it, for messages."""
 
+    @property
+    def produces(self) -> Mapping[str, tuple[str, ...]]:
+        """By name of a labelled source, "kind/role" of the rows it may give; none without labels.
+
+        Several parts of one source may bear different names.
+        """
+
     def listing(self, limit: int | None = None) -> Listing:
         """The candidates, all of them or the first `limit` by uri.
 
@@ -118,5 +169,10 @@ class Source(Protocol):
             ConfigError: The source is missing or may not be listed.
         """
 
-    def read(self, uri: str, *, max_bytes: int | None = None) -> Blob:
-        """The bytes of one image. Raises ReadError with the cause."""
+    def read(self, images: pa.Table, limits: LimitsConfig) -> Iterator["Sample | ReadError"]:
+        """Each of the images, or why its bytes did not arrive, in order.
+
+        Args:
+            images: Rows of the plan or listing: `uri` and `place` are looked at.
+            limits: Of bytes; nothing larger is read.
+        """

@@ -1,9 +1,8 @@
 """Reads one shard of a plan: the bytes of its images, and all that is known about each of them."""
 
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +13,27 @@ from engine.failures import Failure, fail
 from engine.pixels import DecodeError, probe
 from engine.schema import image_rows
 from engine.source.measures import contrast, hash_picture, perceptual_hashes, sharpness
-from engine.source.shapes import ReadError, Source
+from engine.source.shapes import ReadError, Sample, Source
+
+
+class Given(NamedTuple):
+    """What a source says of one image: see `engine.source.shapes.Sample`."""
+
+    image_key: str
+    source: str
+    rows: Sequence[Mapping[str, Any]]
 
 
 class LoadedShard(NamedTuple):
     """A row per planned image (`engine.schema.IMAGES`) and, in the same order, its bytes.
 
-    `data` is null for every image whose status is not `ok`.
+    `data` is null for every image whose status is not `ok`. `given` has an entry per image that
+    the source gave rows for, whatever became of the image: a duplicate may bear another text.
     """
 
     images: pa.Table
     data: list[pa.Buffer | None]
+    given: list[Given]
 
 
 class _Loaded(NamedTuple):
@@ -32,6 +41,8 @@ class _Loaded(NamedTuple):
 
     data: pa.Buffer | None = None
     failure: Failure | None = None
+    licence: str | None = None
+    label_failures: Sequence[Failure] = ()
     sha256: str | None = None
     format: str | None = None
     width: int | None = None
@@ -52,6 +63,7 @@ _COLUMNS = (
     "size_bytes",
     "sharpness",
     "contrast",
+    "licence",
 )
 _DEFAULT_LIMITS = LimitsConfig()
 
@@ -61,14 +73,13 @@ def read_shard(
     plan_rows: pa.Table,
     modified: pa.Array | None = None,
     limits: LimitsConfig = _DEFAULT_LIMITS,
-    *,
-    threads: int = 1,
 ) -> LoadedShard:
     """Reads, checks and measures every image of one shard.
 
     An image that cannot be read or decoded is a row of status `failed` with one failure (stage
     `read` or `decode`) and null measures. Of images with equal bytes the first is `ok`, the others
-    are `duplicate` and name it; duplicates in other shards are not seen here.
+    are `duplicate` and name it; duplicates in other shards are not seen here. Labels that cannot be
+    taken are failures of the stage `labels` and leave the status alone.
 
     Args:
         source: Where the plan was made, or a copy of it.
@@ -76,57 +87,42 @@ def read_shard(
             empty shard.
         modified: When each file was last modified at planning time (int64, ns); null entries, or
             null altogether, are not compared.
-        limits: LimitsConfig per image.
-        threads: Images read and decoded at the same time; the result does not depend on it.
+        limits: Per image.
     """
     keys: list[str] = plan_rows["image_key"].to_pylist()
     uris: list[str] = plan_rows["uri"].to_pylist()
     planned: list[int | None] = plan_rows["size_bytes"].to_pylist()
     times: list[int | None] = [None] * len(uris) if modified is None else modified.to_pylist()
-
-    def load(uri: str, size: int | None, time: int | None) -> _Loaded:
-        return _load(source, uri, size, time, limits)
-
-    loaded = _mapped(load, uris, planned, times, threads)
+    loaded, given = [], []
+    answers = source.read(plan_rows, limits)
+    for key, size, time, answer in zip(keys, planned, times, answers, strict=True):
+        loaded.append(_load(answer, size, time, limits))
+        if isinstance(answer, Sample) and answer.source is not None and answer.rows:
+            given.append(Given(key, answer.source, answer.rows))
     originals = _duplicates(keys, loaded)
-    return LoadedShard(
-        _table(keys, uris, planned, loaded, originals),
-        [
-            image.data if original is None else None
-            for image, original in zip(loaded, originals, strict=True)
-        ],
-    )
-
-
-def _mapped(
-    load: Callable[[str, int | None, int | None], _Loaded],
-    uris: list[str],
-    sizes: list[int | None],
-    times: list[int | None],
-    threads: int,
-) -> list[_Loaded]:
-    if threads == 1:
-        return list(map(load, uris, sizes, times))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(load, uris, sizes, times))
+    data = [
+        image.data if original is None else None
+        for image, original in zip(loaded, originals, strict=True)
+    ]
+    return LoadedShard(_table(keys, uris, planned, loaded, originals), data, given)
 
 
 def _load(
-    source: Source, uri: str, size: int | None, modified: int | None, limits: LimitsConfig
+    answer: Sample | ReadError, size: int | None, modified: int | None, limits: LimitsConfig
 ) -> _Loaded:
-    try:
-        blob = source.read(uri, max_bytes=limits.max_bytes)
-    except ReadError as err:
-        return _Loaded(failure=fail("read", err.cause, err))
-    if size is not None and blob.data.size != size:
-        message = f"{blob.data.size} bytes, {size} when it was listed"
+    if isinstance(answer, ReadError):
+        return _Loaded(failure=fail("read", answer.cause, answer))
+    if size is not None and answer.data.size != size:
+        message = f"{answer.data.size} bytes, {size} when it was listed"
         return _Loaded(failure=fail("read", "changed", message))
-    if modified is not None and blob.modified is not None and blob.modified != modified:
+    if modified is not None and answer.modified is not None and answer.modified != modified:
         message = "modified since it was listed"
         return _Loaded(failure=fail("read", "changed", message))
-    if blob.data.size == 0:
-        return _Loaded(failure=fail("read", "empty"), size_bytes=0)
-    return _measured(blob.data, limits)
+    if answer.data.size == 0:
+        loaded = _Loaded(failure=fail("read", "empty"), size_bytes=0)
+    else:
+        loaded = _measured(answer.data, limits)
+    return loaded._replace(licence=answer.licence, label_failures=answer.failures)
 
 
 def _measured(data: pa.Buffer, limits: LimitsConfig) -> _Loaded:
@@ -188,6 +184,13 @@ def _table(
             for image, original in zip(loaded, originals, strict=True)
         ],
         duplicate_of=originals,
-        failures=[[image.failure._asdict()] if image.failure else [] for image in loaded],
+        failures=[
+            [
+                failure._asdict()
+                for failure in (image.failure, *image.label_failures)
+                if failure is not None
+            ]
+            for image in loaded
+        ],
         **columns,
     )

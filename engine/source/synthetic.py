@@ -1,12 +1,14 @@
 """Generated images with known truth, as a source that needs no data at all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.source.names import image_keys
-from engine.source.shapes import LISTING, Blob, Listing, ReadError
+from engine.source.shapes import LISTING, PLACE, Listing, ReadError, Sample
 
 _DIGITS = 8  # of the number in a name, so that names sort as numbers do
 
@@ -42,17 +44,30 @@ class Synthetic:
         count = self.num_images if limit is None else min(limit, self.num_images)
         uris = [f"scene-{index:0{_DIGITS}}.jpg" for index in range(count)]
         unknown = pa.nulls(count, pa.int64())
-        columns = [pa.array(image_keys(uris)), pa.array(uris), unknown, unknown]
+        nowhere = pa.nulls(count, PLACE)
+        columns = [pa.array(image_keys(uris)), pa.array(uris), unknown, unknown, nowhere]
         return Listing(self.uri, pa.Table.from_arrays(columns, schema=LISTING))
 
-    def read(self, uri: str, *, max_bytes: int | None = None) -> Blob:
-        """The JPEG of one scene, the same bytes each time with the same Pillow."""
+    @property
+    def produces(self) -> dict[str, tuple[str, ...]]:
+        """Nothing: the truth of a scene is for evaluation."""
+        return {}
+
+    def read(self, images: pa.Table, limits: LimitsConfig) -> Iterator[Sample | ReadError]:
+        """The JPEG of each scene, the same bytes each time with the same Pillow."""
+        for uri in images["uri"].to_pylist():
+            try:
+                yield Sample(self._paint(uri, limits.max_bytes))
+            except ReadError as err:
+                yield err
+
+    def _paint(self, uri: str, max_bytes: int) -> pa.Buffer:
         number = uri.removeprefix("scene-").removesuffix(".jpg")
         if not number.isdecimal() or int(number) >= self.num_images:
             raise ReadError("missing", f"there is no scene {uri!r}")
         from engine.synthetic import scene  # the painter is not loaded by those who only list
 
         data = scene(self.seed, int(number)).jpeg()
-        if max_bytes is not None and len(data) > max_bytes:
+        if len(data) > max_bytes:
             raise ReadError("too_many_bytes", f"{len(data)} bytes, limits.max_bytes is {max_bytes}")
-        return Blob(pa.py_buffer(data), None)
+        return pa.py_buffer(data)

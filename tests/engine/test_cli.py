@@ -203,7 +203,7 @@ def test_checks_answer_for_a_source_that_is_not_there(fld, config, tmp_path):
         pytest.param("specialists.0.kind=yol", "specialist 'yol' is not known", id="specialist"),
         pytest.param("rules=[{rule: min_scor}]", "rule 'min_scor' is not known", id="rule"),
         pytest.param("sourse.uri=x", "sourse is not a key; did you mean 'source'", id="key"),
-        pytest.param("specialists.0.after=[text]", "requires text rows and no other", id="level"),
+        pytest.param("specialists.0.after=[text]", "requires text rows and neither", id="level"),
         pytest.param("output.uri=s3://k:s@b/out", "put credentials in the env", id="secret"),
     ],
 )

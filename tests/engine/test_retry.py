@@ -42,13 +42,13 @@ def again(shard):
 def test_a_shard_without_failures_has_nothing_to_ask(tmp_path, shard):
     _, _, place, folder = shard
     (folder / "d.jpg").write_bytes(tiny.BMP + b"\0")
-    images, *_ = again(shard)
+    (images, *_), *_ = again(shard)
     commit(place, 0, images)
-    assert again(shard)[2] == []
+    assert again(shard)[1] == []
 
 
 def test_a_file_that_is_still_broken_fails_again(shard):
-    images, data, positions, carried = again(shard)
+    (images, data, _), positions, carried = again(shard)
     assert positions == [BROKEN]
     assert images["status"].to_pylist() == ["ok", "ok", "ok", "failed", "duplicate"]
     assert data[BROKEN] is None
@@ -56,10 +56,10 @@ def test_a_file_that_is_still_broken_fails_again(shard):
 
 
 def test_a_mended_file_is_ok_and_the_others_are_untouched(shard):
-    before = again(shard)[0]
+    before = again(shard)[0].images
     mended = tiny.BMP + b"\0"  # another file than b.bmp
     (shard[3] / "d.jpg").write_bytes(mended)
-    images, data, positions, _ = again(shard)
+    (images, data, _), positions, _ = again(shard)
     assert positions == [BROKEN]
     assert images["status"][BROKEN].as_py() == "ok"
     assert bytes(data[BROKEN]) == mended
@@ -72,7 +72,7 @@ def test_a_mended_file_is_ok_and_the_others_are_untouched(shard):
 
 def test_a_mended_file_may_be_a_duplicate_of_an_older_one(shard):
     (shard[3] / "d.jpg").write_bytes(tiny.GIF)
-    images, *_ = again(shard)
+    (images, *_), *_ = again(shard)
     assert images["status"][BROKEN].as_py() == "duplicate"
     assert images["duplicate_of"][BROKEN].as_py() == images["image_key"][2].as_py()
 
@@ -87,7 +87,7 @@ def test_an_image_whose_specialist_failed_is_asked_again(shard):
     table = loaded.set_column(index, loaded.schema.field("failures"), [lists])
     keys = table["image_key"].to_pylist()
     commit(place, 0, table, rows(image_key=keys[:2], text=["partly", "y"]))
-    images, data, positions, carried = again(shard)
+    (images, data, _), positions, carried = again(shard)
     assert positions == [0, BROKEN]
     assert carried["text"].to_pylist() == ["y"]
     assert bytes(data[0]) == tiny.PNG
@@ -96,5 +96,5 @@ def test_an_image_whose_specialist_failed_is_asked_again(shard):
 
 def test_a_photo_that_is_gone_says_so(shard):
     shutil.rmtree(shard[3])
-    images, *_ = again(shard)
+    (images, *_), *_ = again(shard)
     assert images["failures"][BROKEN].as_py()[0]["cause"] == "missing"

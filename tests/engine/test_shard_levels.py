@@ -66,11 +66,11 @@ def test_level_order_puts_everyone_above_what_it_needs(specialists, levels):
     ("specialists", "message"),
     [
         pytest.param(
-            [YOLO, COMPOSER], "'composer' requires region/ocr rows and no other", id="no-producer"
+            [YOLO, COMPOSER], "'composer' requires region/ocr rows and neither", id="no-producer"
         ),
         pytest.param(
             [Step("echo", requires=("text",), produces=("text/alt",))],
-            "'echo' requires text rows and no other",
+            "'echo' requires text rows and neither",
             id="its-own-rows-do-not-count",
         ),
         pytest.param(

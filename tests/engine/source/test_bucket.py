@@ -58,7 +58,7 @@ def test_a_bucket_gives_the_plan_and_shard_of_a_folder(s3, bucket, folder):
     assert plans[0].rows.equals(plans[1].rows)
     limits = LimitsConfig(max_pixels=hostile.MAX_PIXELS, max_bytes=hostile.MAX_BYTES)
     shards = [
-        read_shard(source, plan.rows, plan.modified, limits, threads=4)
+        read_shard(source, plan.rows, plan.modified, limits)
         for source, plan in zip((here, there), plans, strict=True)
     ]
     assert shards[0].images.equals(shards[1].images)

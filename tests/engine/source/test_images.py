@@ -3,8 +3,10 @@
 import os
 import pickle
 
+import pyarrow as pa
 import pytest
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.source.images import Images
 from tests.hostile import encoded, photo
@@ -104,4 +106,5 @@ def test_listing_is_the_same_whatever_the_batches(folder, monkeypatch):
 
 def test_a_source_pickles(folder):
     copy = pickle.loads(pickle.dumps(Images(uri=str(folder))))
-    assert copy.read("b.jpg").data.to_pybytes() == PNG
+    [sample] = copy.read(pa.table({"uri": ["b.jpg"]}), LimitsConfig())
+    assert (sample.data.to_pybytes(), sample.rows, sample.source) == (PNG, (), None)

@@ -15,6 +15,7 @@ def listing(*keys: str, ignored: dict[str, int] | None = None) -> Listing:
         "uri": [f"{index}.jpg" for index in range(count)],
         "size_bytes": list(range(count)),
         "modified": [None] * count,
+        "place": [None] * count,
     }
     return Listing("photos", pa.Table.from_pydict(columns, LISTING), ignored or {})
 

@@ -83,7 +83,7 @@ def test_only_ok_images_have_bytes_and_they_are_the_files(hostile_shard):
     for row, data in zip(loaded.images.to_pylist(), loaded.data, strict=True):
         assert (data is not None) == (row["status"] == "ok"), row["uri"]
         if data is not None:
-            assert data.equals(source.read(row["uri"]).data)
+            assert data.equals(source.location.read(row["uri"]).data)
             assert row["sha256"] == hashlib.sha256(data).hexdigest()
             assert row["size_bytes"] == data.size
 
@@ -122,17 +122,10 @@ def test_failures_show_no_machine_path(hostile_shard):
     assert not [message for message in messages if source.uri in message or "0x" in message]
 
 
-@pytest.mark.parametrize("threads", [2, 5])
-def test_threads_change_nothing(hostile_shard, threads):
-    source, _, plan, limits, loaded, _ = hostile_shard
-    again = read_shard(source, plan.rows, plan.modified, limits, threads=threads)
-    assert again.images.equals(loaded.images)
-
-
 def test_read_shard_without_rows_is_an_empty_shard(tmp_path):
     loaded = read_shard(Images(uri=str(tmp_path)), PLAN.empty_table())
     assert loaded.images.equals(IMAGES.empty_table())
-    assert loaded.data == []
+    assert (loaded.data, loaded.given) == ([], [])
 
 
 def test_times_are_not_compared_when_the_plan_has_none(tmp_path):
@@ -149,13 +142,21 @@ class Denying:
 
     uri = "denied"
 
-    def read(self, uri, *, max_bytes=None):
-        raise ReadError("permission_denied", "the storage refuses access")
+    def read(self, images, limits):
+        for _ in range(images.num_rows):
+            yield ReadError("permission_denied", "the storage refuses access")
 
 
 def test_a_refused_read_is_a_failure_of_that_image():
     rows = pa.Table.from_pydict(
-        {"shard": [0], "image_key": ["a-0"], "uri": ["a.jpg"], "size_bytes": [7]}, PLAN
+        {
+            "shard": [0],
+            "image_key": ["a-0"],
+            "uri": ["a.jpg"],
+            "size_bytes": [7],
+            "place": [None],
+        },
+        PLAN,
     )
     images = read_shard(Denying(), rows).images
     assert verdicts(images) == {"a.jpg": hostile.read("permission_denied")}

@@ -2,8 +2,10 @@
 
 import pickle
 
+import pyarrow as pa
 import pytest
 
+from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.source import SOURCES, find_source, open_source
 from engine.source.images import Images
@@ -19,12 +21,12 @@ from engine.source.synthetic import Synthetic
         pytest.param({}, r"source.uri is missing; give a folder", id="no-uri"),
         pytest.param(
             {"kind": "cocoa", "uri": "a"},
-            r"source.kind 'cocoa' is not known; known: auto, images, synthetic",
+            r"source.kind 'cocoa' is not known; known: auto, images, webdataset",
             id="kind",
         ),
         pytest.param(
             {"uri": "a", "regoin": "x"},
-            r"source.regoin is no option of this source; known: uri, endpoint, .*'region'\?",
+            r"source.regoin is no option of this source; known: uri, licence, .*'region'\?",
             id="option",
         ),
         pytest.param(
@@ -33,7 +35,7 @@ from engine.source.synthetic import Synthetic
         pytest.param(
             {"uri": "labels/instances.json"}, r"looks like a labels file, which no", id="labels"
         ),
-        pytest.param({"uri": "s3://b/000.tar"}, r"looks like a tar file, which no", id="tar"),
+        pytest.param({"uri": "s3://b/000.zip"}, r"looks like an archive, which no", id="archive"),
         pytest.param({"uri": "synthetic", "num_images": 0}, r"from 1 to 99999999", id="no-scenes"),
         pytest.param({"kind": "synthetic", "uri": "a"}, r"is written 'synthetic'", id="synthetic"),
     ],
@@ -51,7 +53,7 @@ def test_auto_decides_by_the_uri(tmp_path):
 
 def test_every_source_in_the_table_resolves():
     for kind in SOURCES:
-        assert find_source(kind, "").__name__ == kind.capitalize()
+        assert callable(find_source(kind, "").listing)
 
 
 def test_synthetic_lists_names_in_order_and_no_sizes():
@@ -77,6 +79,7 @@ def test_synthetic_reads_the_same_images_each_time():
 
 def test_synthetic_has_no_scene_beyond_the_last():
     for uri in ("scene-00000003.jpg", "photo.jpg"):
-        with pytest.raises(ReadError, match="there is no scene") as caught:
-            Synthetic(num_images=3).read(uri)
-        assert caught.value.cause == "missing"
+        images = pa.table({"uri": [uri]})
+        [refused] = Synthetic(num_images=3).read(images, LimitsConfig())
+        assert isinstance(refused, ReadError)
+        assert (refused.cause, str(refused)) == ("missing", f"there is no scene {uri!r}")

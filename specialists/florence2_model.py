@@ -100,12 +100,13 @@ class Checkpoint:
 
         with torch.inference_mode():
             encoded, mask = self._encode(features, sentences)
-            tokens = self._generate(encoded, mask, max_new_tokens, num_beams)
-            log_probs = self._log_probs(encoded, mask, tokens)
-        return [
-            self._said(ids, chances)
-            for ids, chances in zip(tokens[:, 1:].cpu().numpy(), log_probs, strict=True)
-        ]
+            if num_beams == 1:
+                tokens, log_probs = self._generate_greedily(encoded, mask, max_new_tokens)
+            else:
+                tokens = self._generate(encoded, mask, max_new_tokens, num_beams=num_beams)
+                log_probs = self._log_probs(encoded, mask, tokens)
+        said = tokens[:, 1:].cpu().numpy()
+        return [self._said(*one) for one in zip(said, log_probs.cpu().numpy(), strict=True)]
 
     def _encode(self, features: Any, sentences: Sequence[str]) -> tuple[Any, Any]:
         """The encoder's states of pictures and sentences, and which of them are no padding.
@@ -132,7 +133,7 @@ class Checkpoint:
         )
         return states.last_hidden_state, mask
 
-    def _generate(self, encoded: Any, mask: Any, max_new_tokens: int, num_beams: int) -> Any:
+    def _generate(self, encoded: Any, mask: Any, max_new_tokens: int, **options: Any) -> Any:
         """Tokens of every answer, the decoder's start token first, padded; shape (n, steps)."""
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -140,15 +141,45 @@ class Checkpoint:
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
             do_sample=False,
+            **options,
         )
 
-    def _log_probs(self, encoded: Any, mask: Any, tokens: Any) -> Floats:
-        """Log-probability of every token but the first, shape (n, steps - 1).
+    def _generate_greedily(self, encoded: Any, mask: Any, max_new_tokens: int) -> tuple[Any, Any]:
+        """Tokens, and the log-probability of every token but the first, shape (n, steps - 1).
 
-        By one more pass over the finished answers. To keep what `generate` computed would take
-        steps x answers x beams x words x 4 bytes, gigabytes for a page of transcripts.
+        What each step computed is looked at as soon as its token is chosen, and forgotten: to keep
+        it all would take steps x answers x words x 4 bytes, gigabytes for a page of transcripts.
+        """
+        import torch
+        from transformers import StoppingCriteriaList
+
+        head = self._model.get_output_embeddings()
+        logits: list[Any] = []
+        found: list[Any] = []
+
+        def chosen(tokens: Any, _scores: Any, **_: Any) -> Any:
+            chances = logits.pop()[:, -1].float().log_softmax(dim=-1)
+            found.append(chances.gather(1, tokens[:, -1:]))
+            return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)  # never stops
+
+        hook = head.register_forward_hook(lambda _head, _states, out: logits.append(out))
+        try:
+            tokens = self._generate(
+                encoded,
+                mask,
+                max_new_tokens,
+                num_beams=1,
+                stopping_criteria=StoppingCriteriaList([chosen]),
+            )
+        finally:
+            hook.remove()
+        return tokens, torch.cat(found, dim=1)
+
+    def _log_probs(self, encoded: Any, mask: Any, tokens: Any) -> Any:
+        """The same for answers of a beam search, by one more pass over the finished answers.
+
+        Which beam a token came from is only known at the end, and to keep all steps is no choice.
         """
         import torch
         from transformers.modeling_outputs import BaseModelOutput
@@ -172,8 +203,7 @@ class Checkpoint:
             found.append(logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0])
         log_probs = torch.zeros(said.shape, device=said.device)
         log_probs[counts] = torch.cat(found)
-        on_host: Floats = log_probs.cpu().numpy()
-        return on_host
+        return log_probs
 
     def _said(self, ids: npt.NDArray[np.int64], log_probs: Floats) -> Said:
         ends = np.flatnonzero(ids == self._end)

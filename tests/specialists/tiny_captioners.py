@@ -57,12 +57,19 @@ def save_blip(folder: Path) -> Path:
 
 
 def save_florence2(
-    folder: Path, tokenizer_folder: Path, *, points: bool = False, init_std: float = 0.5
+    folder: Path,
+    tokenizer_folder: Path,
+    *,
+    points: bool = False,
+    init_std: float = 0.5,
+    side: int = 64,
+    vision: dict | None = None,
 ) -> Path:
     """Florence-2, native: DaViT and BART, with the real tokenizer; its prompts are task tokens.
 
     With `points` it says little but a few words and location tokens, three of four, so that many
-    an answer holds boxes; without, a location is one word in fifty.
+    an answer holds boxes; without, a location is one word in fifty. Pictures are scaled to `side`
+    pixels, a multiple of 32; `vision` makes its tower other than tiny.
     """
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         tokenizer_folder, extra_special_tokens={"image_token": "<image>"}
@@ -83,17 +90,16 @@ def save_florence2(
         decoder_start_token_id=2,
         init_std=init_std,
     )
-    vision = transformers.models.florence2.Florence2VisionConfig(
-        embed_dim=(8, 8, 16, 16),
+    sizes = {"embed_dim": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "window_size": 4}
+    tower = transformers.models.florence2.Florence2VisionConfig(
+        **(sizes | (vision or {})),
         num_heads=(1, 1, 2, 2),
         num_groups=(1, 1, 2, 2),
-        depths=(1, 1, 1, 1),
-        window_size=4,
         projection_dim=32,
     )
     config = transformers.Florence2Config(
         text_config=text.to_dict(),
-        vision_config=vision.to_dict(),
+        vision_config=tower.to_dict(),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         projection_dim=32,
         tie_word_embeddings=False,  # so that what it says can be chosen apart from what it reads
@@ -108,9 +114,9 @@ def save_florence2(
     _end_sometimes(model.get_output_embeddings(), 2, 1.3 if points else 1.7)
     model.save_pretrained(folder)
     pictures = transformers.CLIPImageProcessor(
-        size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64}
+        size={"height": side, "width": side}, crop_size={"height": side, "width": side}
     )
-    pictures.image_seq_length = 5  # 2 x 2 cells of the 64 pixels, and their mean
+    pictures.image_seq_length = (side // 32) ** 2 + 1  # cells of 32 pixels, and their mean
     transformers.Florence2Processor(pictures, tokenizer).save_pretrained(folder)
     return folder
 

@@ -22,17 +22,11 @@ from specialists.florence2_codec import (
     spell_places,
     spell_polygons,
 )
+from specialists.florence2_tasks import TASKS
 
 FORMS = ("text", "boxes", "labelled_boxes", "quads", "polygons", "labelled_polygons")
-# Form, and a task whose answers the processor parses in that form.
-TASK_OF = {
-    "text": "<CAPTION>",
-    "boxes": "<REGION_PROPOSAL>",
-    "labelled_boxes": "<OD>",
-    "quads": "<OCR_WITH_REGION>",
-    "polygons": "<REGION_TO_SEGMENTATION>",
-    "labelled_polygons": "<OPEN_VOCABULARY_DETECTION>",
-}
+FORM_OF = {task.token: task.form for task in TASKS.values()}
+PLACED = [token for token, form in FORM_OF.items() if form != "text"]
 BOX = "<loc_1><loc_2><loc_30><loc_40>"
 QUAD = "<loc_1><loc_2><loc_9><loc_2><loc_9><loc_4><loc_1><loc_4>"
 FORWARDS = st.tuples(BINS, BINS, BINS, BINS).map(
@@ -142,7 +136,7 @@ def test_published_quantizer_cases_hold(published):
 
 def test_published_answers_hold(published):
     for case in published["post_process"]:
-        form = next(form for form, task in TASK_OF.items() if task == case["task"])
+        form = FORM_OF[case["task"]]
         expected = case["expected"][case["task"]]
         assert in_their_shape(case["text"], form, case["image_size"]) == expected
 
@@ -174,7 +168,9 @@ def in_their_shape(text, form, size):
 
 
 def theirs(oracle, text, form, size):
-    return oracle.answer(text, TASK_OF[form], size)
+    """What the processor says of an answer to the first task of that form."""
+    task = next(token for token, its_form in FORM_OF.items() if its_form == form)
+    return oracle.answer(text, task, size)
 
 
 WELL_FORMED = {
@@ -199,21 +195,23 @@ WELL_FORMED = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60)
+@pytest.mark.parametrize("task", FORM_OF)
+@settings(max_examples=40)
 @given(draw=st.data(), size=SIZES)
-def test_items_of_well_formed_text_are_those_of_the_processor(oracle, form, draw, size):
+def test_items_of_well_formed_text_are_those_of_the_processor(oracle, task, draw, size):
+    form = FORM_OF[task]
     text = "</s><s>" + draw.draw(WELL_FORMED[form]) + "</s>"
-    assert in_their_shape(text, form, size) == theirs(oracle, text, form, size)
+    assert in_their_shape(text, form, size) == oracle.answer(text, task, size)
     assert parse_answer(text, form).num_lost == 0
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "text"])
-@settings(max_examples=300)
+@pytest.mark.parametrize("task", PLACED)
+@settings(max_examples=200)
 @given(text=WILD)
-def test_items_of_wild_text_are_those_of_the_processor_that_make_sense(oracle, form, text):
+def test_items_of_wild_text_are_those_of_the_processor_that_make_sense(oracle, task, text):
     """Places agree to the last; labels agree behind the last scrap of a broken token."""
-    found = theirs(oracle, text, form, (1000, 1000))  # where a pixel is a bin
+    form = FORM_OF[task]
+    found = oracle.answer(text, task, (1000, 1000))  # where a pixel is a bin
     expected = []
     for key in ("bboxes", "quad_boxes", "polygons"):
         labels = found.get("labels" if "labels" in found else f"{key}_labels", [])

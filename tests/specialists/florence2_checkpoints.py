@@ -30,6 +30,7 @@ def pixels(bins):
 
 DOG, BUS, QUAD = spelt(DOG_BINS), spelt(BUS_BINS), spelt(QUAD_BINS)
 RING, OTHER_RING = spelt(RING_BINS), spelt(OTHER_RING_BINS)
+SMALL_RING = spelt((20, 30, 290, 30, 290, 100))  # within the first
 ANSWERS = {
     "<CAPTION>": "a dog and a dog",
     "<DETAILED_CAPTION>": "two dogs run near a red bus.",
@@ -47,6 +48,7 @@ ANSWERS = {
     f"<REGION_TO_SEGMENTATION>{BUS}": RING,
     "<REFERRING_EXPRESSION_SEGMENTATION>dog": f"<poly>{OTHER_RING}</poly><poly>{RING}</poly>",
     "<REFERRING_EXPRESSION_SEGMENTATION>bus": OTHER_RING,
+    "<REFERRING_EXPRESSION_SEGMENTATION>cat": f"<poly>{SMALL_RING}</poly><poly>{RING}</poly>",
 }
 
 

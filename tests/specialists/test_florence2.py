@@ -261,6 +261,13 @@ def test_labels_of_kept_regions_are_outlined(taught_florence2):
     assert found["dog-a"]["box"] == pixels((20, 30, 290, 390))
 
 
+def test_of_two_outlines_a_region_is_given_the_one_that_fits_better(taught_florence2):
+    specialist = load(taught_florence2, "referring_expression_segmentation")
+    answer = specialist.annotate(KNOWN, kept_regions(text=["cat", None, None]))
+    assert answer.rows["polygon"].to_pylist() == [[pixels(RING_BINS)]]
+    assert answer.usage["unplaced_items"] == 1
+
+
 def test_an_outline_beside_all_regions_is_given_to_none(taught_florence2):
     specialist = load(taught_florence2, "region_to_segmentation")
     answer = specialist.annotate(KNOWN, kept_regions())

@@ -16,9 +16,40 @@ from florence2_checkpoints import (
 )
 from PIL import Image
 
-from specialists.florence2_model import Checkpoint
+from specialists.florence2_codec import classify_pieces, join_pieces
+from specialists.florence2_model import Checkpoint, Said
 from specialists.florence2_tasks import TASKS, sentence_of
 from tests.builders import rows
+
+
+def said(pieces, log_probs, *, is_cut=False):
+    text, spans = join_pieces(pieces)
+    is_word, is_mark = classify_pieces(pieces)
+    return Said(text, spans, np.float32(log_probs), is_word, is_mark, is_cut)
+
+
+def test_scores_of_nothing_are_null():
+    nothing = said(["<s>"], [-9], is_cut=True)
+    assert nothing.text_score() is None
+    assert nothing.label_score((0, 0)) is None
+    assert nothing.place_score([]) is None
+
+
+def test_scores_are_means_over_just_the_tokens_of_words_and_places():
+    pieces = ["<s>", "a", "\u0120car", "<loc_1>", "<s>", "<loc_2>", "<loc_3>", "</s>"]
+    answer = said(pieces, [-9, -1, -3, -2, -9, -4, -8, -5])
+    start = answer.text.index("<loc_1>")
+    assert answer.text_score() == pytest.approx(-3)  # of a, car and the end
+    assert answer.label_score((3, 8)) == pytest.approx(-2)
+    assert answer.label_score((4, 8)) == pytest.approx(-3)
+    assert answer.place_score([(start, start + 17)]) == pytest.approx(np.exp(-3))
+    assert answer.place_score([(start, start + 7), (start + 17, start + 24)]) == pytest.approx(
+        np.exp(-5)
+    )
+
+
+def test_an_answer_that_was_cut_has_no_end_token_to_count():
+    assert said(["a", "b"], [-1, -3], is_cut=True).text_score() == pytest.approx(-2)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

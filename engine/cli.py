@@ -173,14 +173,23 @@ def rules(name: Annotated[str | None, typer.Argument()] = None) -> None:
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("annotate.yaml"),
+    path: Annotated[
+        Path, typer.Argument(help="A config of ours, such as laptop, or where to write one.")
+    ] = Path("annotate.yaml"),
 ) -> None:
-    """Write a commented config to start from."""
+    """Write a commented config to start from: ours of that name, or annotate.yaml."""
+    ours = sorted(file.name for file in files("configs").iterdir() if file.name.endswith(".yaml"))
+    if not path.suffix:
+        known = [name.removesuffix(".yaml") for name in ours]
+        if path.name not in known:
+            hint = config_module.nearest(path.name, known)
+            raise ConfigError(f"{path}: no config of ours, and no name of a YAML file; {hint}")
+        path = path.with_suffix(".yaml")
     if path.exists():
         raise ConfigError(f"{path}: is there already; give another name")
-    template = (files("configs") / "annotate.yaml").read_text(encoding="utf-8")
+    template = path.name if path.name in ours else "annotate.yaml"
     try:
-        path.write_text(template, encoding="utf-8")
+        path.write_text((files("configs") / template).read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"{path}: cannot be written: {err.strerror}") from err
     # a command line that can be copied is never broken in two

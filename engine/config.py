@@ -28,8 +28,12 @@ M = TypeVar("M", bound=BaseModel)
 # A location may not carry a key and a secret: it is stored in the dataset and printed.
 _CREDENTIALS = re.compile(r"^[a-z0-9+]+://[^/@]+@", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
-# Options that say when to stop and change no data: who lifts an alarm resumes the same run.
-_ALARMS = ("alarm_share", "quiet_limit")
+# Options that say when to stop, or how patiently a service is asked, and change no data: who lifts
+# an alarm, or asks more slowly, resumes the same run.
+_PATIENCE = (
+    *("alarm_share", "quiet_limit", "key_variable", "concurrency", "requests_per_minute"),
+    *("timeout_s", "max_tries", "max_wait_s", "batch_timeout_s"),
+)
 # The checks speak of JSON, their readers of YAML.
 _YAML_TERMS = {"valid array": "list", "an object": "a mapping"}
 _MAX_SHOWN = 80  # characters of a refused value; a message stays one line
@@ -68,6 +72,9 @@ class PartConfig(_Place):
     texts: dict[str, str] | None = None
     classes: list[str] = []
     images: str | None = None
+    column: str | None = None
+    columns: list[str] = []
+    boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
 
 
@@ -164,8 +171,8 @@ class Config(_Strict):
         """
         return {
             "source": self.source.identity(),
-            "specialists": [_without(entry, _ALARMS) for entry in self.specialists],
-            "rules": [_without(entry, _ALARMS) for entry in self.rules],
+            "specialists": [_without(entry, _PATIENCE) for entry in self.specialists],
+            "rules": [_without(entry, _PATIENCE) for entry in self.rules],
             "seed": self.seed,
             "pixels": self.output.pixels,
         }

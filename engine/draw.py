@@ -38,7 +38,9 @@ def draw_image(pixels: npt.NDArray[np.uint8], rows: pa.Table, *, title: str = ""
     Kept rows have solid lines in the colour of their text, and their polygons a tint; rejected rows
     are red and dashed and name their rule; superseded ones are grey and dotted. Labels give the
     score, and the source where it is not the one most rows are from. A label that finds no room is
-    left out and counted in the panel, as is a row whose box cannot be drawn.
+    left out and counted in the panel, as is a row whose box cannot be drawn. Kept rows of one
+    region are one mark with all their words; a phrase that points at it has its colour in the
+    panel.
 
     Args:
         pixels: Upright, shape (height, width, 3).
@@ -50,14 +52,15 @@ def draw_image(pixels: npt.NDArray[np.uint8], rows: pa.Table, *, title: str = ""
     size = (round(pixels.shape[1] * factor), round(pixels.shape[0] * factor))
     canvas = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
     font_size = max(13, round(max(size) / 68))
-    drawn = _with_colours(_as_dicts(rows))
-    quiet = _main_source(drawn)
-    marks = [mark for row in drawn if (mark := _to_mark(row, factor, size, quiet))]
+    drawn = _with_colours(_gathered(_as_dicts(rows)))
+    alone = [row for row in drawn if row["owner"] is None]
+    quiet = _main_source(alone)
+    marks = [mark for row in alone if (mark := _to_mark(row, factor, size, quiet))]
     marks.sort(key=lambda mark: -area_of(mark.box))
     canvas = draw_shapes(canvas, marks, line=max(2, round(max(size) / 420)))
     hidden = draw_labels(canvas, marks, size=font_size - 1)
     panel = draw_panel(
-        size[0], drawn, title=title, notes=_notes(drawn, len(marks), hidden), size=font_size
+        size[0], drawn, title=title, notes=_notes(alone, len(marks), hidden), size=font_size
     )
     page = Image.new("RGB", (size[0], size[1] + panel.height), PAPER)
     page.paste(canvas, (0, 0))
@@ -105,13 +108,39 @@ def _as_dicts(rows: pa.Table) -> list[Row]:
     return [{**row, "status": row["status"] or "kept"} for row in found]
 
 
+def _gathered(rows: list[Row]) -> list[Row]:
+    """The rows, each with the row it is drawn with as `owner` (null: by itself).
+
+    The first kept region row of a region owns the others that are kept and share its box: their
+    words join its own in `words`, and it takes the outline of the first that has one.
+    """
+    found = [
+        {**row, "owner": None, "words": [row["text"] or row["role"] or "region"]} for row in rows
+    ]
+    owners: dict[str, Row] = {}
+    for row in sorted(found, key=lambda row: row["kind"] != "region"):  # stable: in their order
+        if row["kind"] == "text" or row["status"] != "kept" or row["region_id"] is None:
+            continue
+        owner = owners.get(row["region_id"])
+        if owner is None:
+            owners |= {row["region_id"]: row} if row["kind"] == "region" else {}
+        elif owner["box"] == row["box"]:
+            row["owner"] = owner["text"] or ""
+            owner["polygon"] = owner["polygon"] or row["polygon"]
+            if row["kind"] == "region":
+                owner["words"] = list(dict.fromkeys([*owner["words"], *row["words"]]))
+    return found
+
+
 def _with_colours(rows: list[Row]) -> list[Row]:
-    regions = [row["text"] or "" for row in rows if row["kind"] != "text"]
-    colours = colours_of(text.casefold() for text in regions)
+    def said(row: Row) -> str:
+        return str(row["text"] or "" if row["owner"] is None else row["owner"]).casefold()
+
+    colours = colours_of(said(row) for row in rows if row["kind"] != "text")
     of_status = {"rejected": REJECTED, "superseded": SUPERSEDED}
 
     def colour(row: Row) -> Colour | None:
-        return of_status.get(row["status"], colours.get((row["text"] or "").casefold()))
+        return of_status.get(row["status"], colours.get(said(row)))
 
     return [{**row, "colour": colour(row)} for row in rows]
 
@@ -141,7 +170,7 @@ def _scaled_ring(ring: Sequence[float], factor: float) -> list[Point]:
 
 
 def _label(row: Row, quiet: str | None) -> str:
-    parts = [shorten(row["text"] or row["role"] or "region", _LABEL_CHARACTERS)]
+    parts = [shorten(" \u00b7 ".join(row["words"]), _LABEL_CHARACTERS)]
     if row["source"] and row["source"] != quiet:
         parts.append(row["source"])
     score = row["score"] if row["score"] is not None else row["text_score"]

@@ -42,7 +42,8 @@ def draw_panel(
     Args:
         width: Pixels.
         rows: All rows of the image; those of kind `text` are written out, a phrase that a kept
-            grounding row points at in the colour that row carries in `colour`.
+            grounding row points at in the colour that row carries in `colour`. The legend leaves
+            out rows that have an `owner`: they are drawn as part of it.
         title: First line.
         notes: Further remarks, such as how many labels found no room.
         size: Font height, px.
@@ -74,6 +75,7 @@ def _counts(rows: Sequence[Row]) -> list[Word]:
 def _legend(rows: Sequence[Row]) -> list[Word]:
     """What the colours mean: the texts of the kept regions, the frequent first."""
     kept = [row for row in rows if row["kind"] != "text" and row["status"] == "kept"]
+    kept = [row for row in kept if row["owner"] is None]
     counts = Counter((shorten(row["text"] or row["role"], 30), row["colour"]) for row in kept)
     words = [
         Word(name if count == 1 else f"{name} x {count}", colour, bold=True)

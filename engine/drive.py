@@ -154,7 +154,7 @@ class Drive:
 
     def _stage_spec(self) -> StageSpec:
         config = self._job.config
-        replacing = frozenset(s.name for s in self._job.specialists if s.replaces)
+        replacing = {s.name: s.replaces for s in self._job.specialists if s.replaces != "never"}
         target = Target(
             self._output, VERSION, scratch_folder(self._output), config.output.pixels == "copy"
         )

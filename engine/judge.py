@@ -1,7 +1,8 @@
 """Rules in order over the rows of one level: who is kept, who is rejected, by which rule, why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import StoppedError
-from engine.protocols import Context, Rule
+from engine.protocols import Context, Replaces, Rule
 from engine.schema import ANNOTATIONS, CLAIM, VERDICT, Tables, Verdicts, canonical
 
 # A rule is only called a runaway once it has judged this many rows (DESIGN 5).
@@ -45,18 +46,18 @@ def judge(
     fresh: pa.Table,
     rules: Sequence[RuleEntry],
     *,
-    replacing: frozenset[str] = frozenset(),
+    replacing: Mapping[str, Replaces] = MappingProxyType({}),
     seed: int = 0,
 ) -> tuple[pa.Table, RuleCounts]:
     """Verdicts on the fresh rows, with the kept rows of earlier levels as context.
 
     Args:
         images: The images of the shard.
-        earlier: Rows with verdicts of the levels before; their verdicts are final, but that a kept
-            row of a `replacing` source supersedes the rows it names as parents.
+        earlier: Rows with verdicts of the levels before; these are final, but that a row of a
+            `replacing` source supersedes the rows it names as parents.
         fresh: Claims of this level.
         rules: In order; a rule sees only what the rules before it left.
-        replacing: Sources whose kept rows supersede their parents.
+        replacing: When rows of a source supersede their parents; of those not named they never do.
         seed: The run's, for rules that draw.
 
     Returns:
@@ -183,15 +184,18 @@ def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     return np.asarray(found.to_numpy(), bool)
 
 
-def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: frozenset[str]) -> pa.Table:
-    """Earlier kept rows, superseded where a kept row of a replacing source names them a parent.
+def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: Mapping[str, Replaces]) -> pa.Table:
+    """Earlier kept rows, superseded where a row of a replacing source names them a parent.
 
     What a person said, only a person's row supersedes.
     """
-    wins = pc.and_(
-        pc.equal(fresh["status"].cast(pa.string()), "kept"),
-        pc.is_in(fresh["source"].cast(pa.string()), pa.array(sorted(replacing), pa.string())),
+    sources = fresh["source"].cast(pa.string())
+    when_kept, always = (
+        pc.is_in(sources, pa.array([n for n, when in replacing.items() if when == it], pa.string()))
+        for it in ("kept", "always")
     )
+    is_kept = pc.equal(fresh["status"].cast(pa.string()), "kept")
+    wins = pc.or_(always, pc.and_(when_kept, is_kept))
     winners = fresh.filter(wins)
     parents = winners["parents"].combine_chunks()
     ids = pc.take(winners["annotation_id"], pc.list_parent_indices(parents))

@@ -55,13 +55,23 @@ def _nest(image: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _regions(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    regions: dict[str, dict[str, Any]] = {}
+    regions: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        region = regions.setdefault(
-            row["region_id"], {"region_id": row["region_id"], **_pick(row, _PLACE), "texts": []}
-        )
-        region["texts"].append(_pick(row, _COMMON))
-    return list(regions.values())
+        regions.setdefault(row["region_id"], []).append(row)
+    return [_region(name, told) for name, told in regions.items()]
+
+
+def _region(region_id: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where the first row of a region says it is, the first outline there is, each text once.
+
+    A mask is a later row that repeats the text: its score is not the region's.
+    """
+    outlines = [row["polygon"] for row in rows if row["polygon"] is not None]
+    place = {**rows[0], "polygon": outlines[0] if outlines else None}
+    texts: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for row in rows:
+        texts.setdefault((row["role"], row["text"]), _pick(row, _COMMON))
+    return {"region_id": region_id, **_pick(place, _PLACE), "texts": list(texts.values())}
 
 
 def _pick(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

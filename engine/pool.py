@@ -135,16 +135,20 @@ class Pool:
         self.num_images += len(image_keys)
         self.num_rows += outcome.num_rows
         self.num_failures += len(outcome.failures)
-        self._raise_if_quiet()
+        self._raise_if_quiet(outcome)
         return outcome
 
-    def _raise_if_quiet(self) -> None:
+    def _raise_if_quiet(self, latest: Outcome) -> None:
         if self._quiet_limit is None or self.num_rows or self.num_images < self._quiet_limit:
             return
-        failed = f", {self.num_failures:,} of them failures" if self.num_failures else ""
+        why = "; some exports load and never detect"
+        if latest.failures:  # a wrong key, or a service that is down, tells more than silence
+            _, failure = latest.failures[-1]
+            last = f"{failure.cause}: {failure.message}"
+            why = f", {self.num_failures:,} of them failures; the last is {last}"
         raise StoppedError(
             f"specialist {self.name!r} gave no row for its first {self.num_images:,} images"
-            f"{failed}; some exports load and never detect: try its model on one image you know, "
+            f"{why}; try its model on one image you know, "
             "or raise its `quiet_limit` (null turns the alarm off)"
         )
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from engine.schema import Tables, Verdicts
+
+# When a row supersedes its parents: `never`; when it is `kept`, so that what replaces is never
+# worse than nothing; `always`, also when it is rejected: a vote decides on its parents both ways.
+Replaces = Literal["never", "kept", "always"]
 
 
 class Image(Protocol):
@@ -72,7 +76,8 @@ class Answer:
     by image, a failure given here does not.
 
     Attributes:
-        rows: As `annotate` returns them, without any of the failed images.
+        rows: As `annotate` returns them. A failed image may have some: what was got of it and paid
+            for is kept, and `--retry-failed` replaces all its rows.
         failures: Image key, cause (one of `engine.failures` for the stage `annotate`), message.
         usage: What was spent, failures included, by unit: `{"prompt_tokens": 812}`.
     """
@@ -94,7 +99,7 @@ class Specialist(Protocol):
     produces: tuple[str, ...]  # "kind" or "kind/role" of the rows it writes
     requires: tuple[str, ...]  # "kind" or "kind/role" of the kept rows it wants to see
     resources: Resources
-    replaces: bool  # its kept rows supersede the rows they name as parents
+    replaces: Replaces  # whether its rows supersede those they name as parents
     quiet_limit: (
         int | None
     )  # alarm when its first images, this many, gave no row; null where silence is normal

@@ -5,7 +5,7 @@ plain functions below it.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from engine.failures import Failure
 from engine.judge import RuleCounts, RuleEntry, add_counts, judge
 from engine.merge import merge
 from engine.pool import Outcome, Pool
-from engine.protocols import Specialist
+from engine.protocols import Replaces, Specialist
 from engine.schema import ANNOTATIONS, CLAIM, FAILURE, IMAGES, canonical
 from engine.sink import Expected, Target, write_shard
 from engine.worker import BATCH
@@ -82,7 +82,7 @@ class JudgePlan:
     """How a run judges: its rules, the sources that replace others, and the run's seed."""
 
     rules: tuple[RuleEntry, ...]
-    replacing: frozenset[str] = frozenset()
+    replacing: Mapping[str, Replaces] = field(default_factory=dict)  # by source
     seed: int = 0
 
 

@@ -10,6 +10,7 @@ RULES = Registry(
         "min_area": "filters.region:MinArea",
         "duplicate_region": "filters.region:DuplicateRegion",
         "phrase_blacklist": "filters.grounding:PhraseBlacklist",
+        "best_region_text": "filters.region_text:BestRegionText",
         "orphan": "filters.lineage:Orphan",
     },
     group="fld.rules",

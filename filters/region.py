@@ -68,8 +68,9 @@ class MinScore:
     Judges all kinds. Measures the box score, or the text score of a row without one; kept when
     measured >= limit. A row without any score is left alone: unknown is not low. `limits` names
     `source/class` (class = the row's text, case ignored) over `source` over `*`. `*` is for rows
-    of kind `region` and `grounding` alone: a caption's score is not on a detector's scale, so name
-    its source to judge it. The default is Ultralytics' own at prediction (`conf` 0.25).
+    of kind `region` and `grounding` alone, and of region captions (role `brief`) for those with a
+    box score: a caption's score is not on a detector's scale, so name its source to judge it. The
+    default is Ultralytics' own at prediction (`conf` 0.25).
     """
 
     limits: Mapping[str, float] = field(default_factory=lambda: {"*": 0.25})
@@ -100,7 +101,8 @@ class MinScore:
         sources = words_of(rows["source"])
         named = [self.limits.get(source, math.nan) for source in sources.words.to_pylist()]
         limits = np.array([*named, math.nan], np.float32)[sources.indices]
-        everyone = np.isnan(limits) & is_word(rows["kind"], _BOXED)
+        is_caption = is_word(rows["role"], ["brief"]) & flags(pc.is_null(rows["score"]))
+        everyone = np.isnan(limits) & is_word(rows["kind"], _BOXED) & ~is_caption
         limits[everyone] = self.limits.get("*", math.nan)
         of_classes = {key: limit for key, limit in self.limits.items() if "/" in key}
         if not of_classes:
@@ -151,14 +153,19 @@ class DuplicateRegion:
     """Reject a region that a better row of its image already claims, whoever said it.
 
     Judges rows of kind `region` with a box against those of the same image, role and text (case
-    ignored; for OCR the transcript), greedily: kept rows of earlier levels win, then rows said by a
-    person, then the higher score (a row without one comes last), then the earlier row. Measures the
-    IoU with the best kept row it overlaps, which `against` names; kept when measured <= iou. Rows
-    marked `ignore`, such as crowds, meet only each other, and a row never loses to its own parent:
-    it refines it. The default is Ultralytics' own at prediction (`iou` 0.7).
+    ignored; for OCR the transcript), and of the same source unless `across_sources`, greedily: kept
+    rows of earlier levels win, then rows said by a person, then the higher score (a row without one
+    comes last), then the earlier row. Measures the IoU with the best kept row it overlaps, which
+    `against` names; kept when measured <= iou. Rows marked `ignore`, such as crowds, meet only each
+    other, and a row never loses to its own parent: it refines it. The default is Ultralytics' own
+    at prediction (`iou` 0.7).
+
+    Before a vote of several sources (`consensus`) set `across_sources` to false: the second of two
+    detectors that agree would be gone before it is counted.
     """
 
     iou: float = 0.7
+    across_sources: bool = True
     name: ClassVar[str] = "duplicate_region"
     applies_to: ClassVar[tuple[str, ...]] = ("region",)
 
@@ -179,7 +186,7 @@ class DuplicateRegion:
         _, better = suppress(
             boxes[regions],
             scores[regions],
-            _claim_groups(tables)[regions],
+            _claim_groups(tables, across_sources=self.across_sources)[regions],
             self.iou,
             fixed=~context.fresh[regions],
             exempt=_families(rows, place),
@@ -189,16 +196,18 @@ class DuplicateRegion:
         return _lost_against(rows, lost, winners, paired_iou(boxes[lost], boxes[winners]), self.iou)
 
 
-def _claim_groups(tables: Tables) -> Indices:
+def _claim_groups(tables: Tables, *, across_sources: bool) -> Indices:
     """A code per row, shape (n,), equal for rows that say the same thing of the same image."""
     rows = tables.annotations
     groups = image_places(tables) + 1
     texts = words_of(rows["text"], fold=True)
-    roles = words_of(rows["role"])
+    roles, sources = words_of(rows["role"]), words_of(rows["source"])
+    of_source = np.zeros_like(sources.indices) if across_sources else sources.indices + 1
     for codes, count in (
         (texts.indices + 1, len(texts.words) + 1),
         (roles.indices + 1, len(roles.words) + 1),
         (flags(rows["ignore"]).astype(np.int64), 2),
+        (of_source, len(sources.words) + 1),
     ):
         groups = groups * count + codes
     dense: Indices = pa.array(groups).dictionary_encode().indices.to_numpy().astype(np.int64)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import box_array, claims
 from specialists.nouns import count_noun
 
@@ -47,7 +47,7 @@ class Composer:
     model: str = field(init=False, default="composer")
     produces: tuple[str, ...] = field(init=False, default=("text/brief",))
     requires: tuple[str, ...] = field(init=False, default=("region",))
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False, default=Resources())
 
     def __post_init__(self) -> None:

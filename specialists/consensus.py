@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from engine.errors import ConfigError
 from engine.geometry import is_box, paired_iou, suppress
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import box_array, claims, empty_claims
 from specialists.synonyms import Synonyms, read_synonyms
 
@@ -37,7 +37,8 @@ class Consensus:
     Boxes of one class (equal after synonyms) whose overlap with the best of them is above `iou` are
     one object, and of every source one box, the nearest, takes part; what is left over is matched
     again in the same way. A fused row supersedes all it was fused from (`replaces`, `parents`),
-    also where that is a single row without a partner.
+    also where that is a single row without a partner, and also where a rule rejects the fused row:
+    the vote was against them.
 
     `box` is the mean of the boxes weighted by score and `weights`; a box without a score weighs by
     `weights` alone. `score` is `sum(w * s) / sum(w) * agreement`: the mean of the scores there are,
@@ -73,7 +74,7 @@ class Consensus:
     model: str = field(init=False, default="consensus")
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=("region/category",))
-    replaces: bool = field(init=False, default=True)
+    replaces: Replaces = field(init=False, default="always")
     resources: Resources = field(init=False, default=Resources())
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import ConfigError, SpecialistError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.needs import package_need, refuse_missing, revision_of
 from specialists.threads import device_resources, thread_count
@@ -76,7 +76,7 @@ class EasyOcr:
     model: str = field(init=False)
     produces: tuple[str, ...] = field(init=False, default=("region/ocr",))
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _reader: Any = field(init=False, repr=False, default=None)
 

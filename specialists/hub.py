@@ -97,7 +97,7 @@ def load_pretrained(
         device: As torch names it.
 
     Raises:
-        SpecialistError: transformers does not know such a model, there are no safetensors of it, or
+        SpecialistError: transformers does not know such a model, there are no safetensors of it or
             not of all its parts, or the hub cannot be reached.
     """
     import torch
@@ -121,11 +121,11 @@ def load_pretrained(
         raise SpecialistError(
             f"specialist {owner!r}: {model} cannot be loaded: {_first_line(err)}"
         ) from err
-    if missing := sorted(report["missing_keys"]):  # transformers would go on with random numbers
+    missing = sorted(report["missing_keys"])
+    if missing:  # the library fills them at random, and the answers would be inventions
         raise SpecialistError(
-            f"specialist {owner!r}: {model} lacks {len(missing)} of the weights that "
-            f"{type(loaded).__name__} has, the first {missing[0]}; name a checkpoint saved by "
-            "transformers itself"
+            f"specialist {owner!r}: {model} has no weights for {len(missing)} parts of a "
+            f"{type(loaded).__name__}, such as {missing[0]}; name a model trained for this task"
         )
     return processor, loaded.eval().to(torch.device(device))
 

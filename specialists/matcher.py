@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.needs import refuse_missing
 from specialists.phrases import Phrase, PhraseParser, parser_need, parser_revision
@@ -60,7 +60,7 @@ class Matcher:
     model: str = field(init=False, default="matcher")
     produces: tuple[str, ...] = field(init=False, default=("grounding/phrase",))
     requires: tuple[str, ...] = field(init=False, default=("text", "region/category"))
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False, default=Resources())
     _parser: Any = field(init=False, repr=False, default=None)
     _table: Any = field(init=False, repr=False, default=None)

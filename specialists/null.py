@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import ConfigError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import ROLES, claims, empty_claims
 
 _NOUNS = np.array(["person", "dog", "cat", "car", "bus", "chair", "bottle", "book", "kite", "tree"])
@@ -43,7 +43,7 @@ class Null:
     model: str = field(init=False, default="null")
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False)
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False, default=Resources())
 
     def __post_init__(self) -> None:

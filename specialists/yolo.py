@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import ConfigError, SpecialistError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.needs import cache_folder, package_need, refuse_missing, revision_of
 from specialists.threads import (
@@ -77,7 +77,7 @@ class Yolo:
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _model: Any = field(init=False, repr=False, default=None)
     _options: dict[str, Any] = field(init=False, repr=False, default_factory=dict)

@@ -13,11 +13,15 @@ from engine.source.shapes import Source
 SOURCES = {
     "images": "engine.source.images:Images",
     "webdataset": "engine.source.tars:Tars",
+    "parquet": "engine.source.parquet_images:ParquetImages",
+    "table": "engine.source.tables:Tables",
     "synthetic": "engine.source.synthetic:Synthetic",
 }
 # What `auto` makes of the end of a uri; anything else is a folder or bucket of images.
 _ENDINGS = {
     **dict.fromkeys((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.zst"), "webdataset"),
+    **dict.fromkeys((".parquet", ".arrow"), "parquet"),
+    **dict.fromkeys((".csv", ".tsv"), "table"),
 }
 # What `auto` recognises by the end of a uri and no kind reads.
 _NOT_READ = {

@@ -85,6 +85,10 @@ class Bucket:
         """Many: each request waits for the net."""
         return _READERS
 
+    def leads_out(self, path: str) -> bool:
+        """Never: a bucket has no links; see `Location`."""
+        return False
+
     def open(self, path: str) -> Opened:
         """The object, open for reading at any place; see `Location`."""
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from braceexpand import braceexpand
 
 from engine.errors import ConfigError
-from engine.source.shapes import Location
+from engine.source.shapes import Location, ReadError
 
 _MAX_FILES = 10_000_000  # a pattern beyond it is a slip of the pen, not a dataset
 
@@ -51,9 +51,21 @@ def list_files(location: Location, uri: str, endings: Sequence[str]) -> list[str
     if not names:
         raise ConfigError(
             f"{uri!r}: holds no file that ends in {', '.join(endings)}; give their folder, one of "
-            "them, or a pattern like {0000..0127}.tar"
+            f"them, or a pattern like {{0000..0127}}{endings[0]}"
         )
     return names
+
+
+def refuse_missing(uri: str, err: ReadError) -> None:
+    """Refuses a uri that is one file which cannot be opened: that is a slip of the pen.
+
+    Of several files one that is missing is a candidate that fails; the others may be fine.
+
+    Raises:
+        ConfigError: The uri names one file, and it is missing or no file.
+    """
+    if "{" not in uri and err.cause in ("missing", "special_file", "permission_denied"):
+        raise ConfigError(f"{uri!r}: {err}; correct source.uri") from err
 
 
 def _expanded(pattern: str) -> Sequence[str]:

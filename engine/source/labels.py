@@ -39,6 +39,16 @@ class Told:
     licence: str | None = None
 
 
+def join(parts: Sequence[Told]) -> Told:
+    """What several records say of one image; a text that an earlier one gave is not taken twice."""
+    joined = Told()
+    for told in parts:
+        joined.rows.extend(row for row in told.rows if not _is_repeated(row, joined.rows))
+        joined.failures.extend(told.failures)
+        joined.licence = joined.licence or told.licence
+    return joined
+
+
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """How the fields of a source are read.
@@ -70,6 +80,12 @@ class Labels:
         roles = dict.fromkeys((self.texts or TEXTS).values())
         texts = dict.fromkeys([*(f"text/{role}" for role in roles), "text/alt"])
         return {self.name: (*texts, "region", "grounding")}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that `read` takes something from; a table needs no other column."""
+        texts = TEXTS if self.texts is None else self.texts
+        return tuple(dict.fromkeys([*texts, *_CLASSES, *_LICENCES, "json"]))
 
     def read(self, fields: Mapping[str, Any]) -> Told:
         """Rows, failures and licence of one image.

@@ -61,6 +61,11 @@ class LocalFolder:
         """One: a disk answers at once."""
         return 1
 
+    def leads_out(self, path: str) -> bool:
+        """Whether a link on the way to a file leads out of the folder; see `Location`."""
+        inside = os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118 (its trailing slash)
+        return not os.path.realpath(self._path(path)).startswith(inside)
+
     def open(self, path: str) -> Opened:
         """The file, open for reading at any place; see `Location`."""
         with _opened(self._path(path)) as file:

@@ -9,6 +9,8 @@ MAX_STEM = 64  # characters; a key stays far below the 255 bytes a file name may
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+_QUERY = re.compile(r"[?#]")
+_MAX_SHOWN = 128  # characters of an image's own name inside a uri
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2})")
 
 
@@ -60,6 +62,23 @@ def decode_name(uri: str) -> str:
     if "\\" not in uri:
         return uri
     return _ESCAPE.sub(_unescape, uri)
+
+
+def shown_name(path: str) -> str:
+    """The last part of a path or web address, to be shown in a uri; "" if it is not fit for it.
+
+    Secrets of an address (a user and password, what follows "?" or "#") are left out.
+
+    Example:
+        >>> shown_name("cats/a.jpg"), shown_name("https://h/b.jpg?key=secret"), shown_name("a@b")
+        ('a.jpg', 'b.jpg', '')
+    """
+    _, scheme, rest = path.partition("://")
+    if scheme:
+        path = _QUERY.split(rest.partition("/")[2], maxsplit=1)[0]
+    name = path.replace("\\", "/").rpartition("/")[2]
+    is_plain = len(name) <= _MAX_SHOWN and "@" not in name and name.isprintable()
+    return name if is_plain else ""
 
 
 def _unescape(match: re.Match[str]) -> str:

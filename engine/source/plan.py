@@ -1,5 +1,6 @@
 """The shard plan: which image goes into which shard, fixed once, the same on every storage."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -69,10 +70,32 @@ def _check_keys(images: pa.Table) -> None:
     )
 
 
+# Extensions that a listing of loose images passes over, and the kind that reads them.
+_OTHER_KINDS = {
+    **dict.fromkeys(("tar", "tgz"), "webdataset"),
+    **dict.fromkeys(("parquet", "arrow"), "parquet"),
+    **dict.fromkeys(("csv", "tsv"), "table"),
+}
+
+
+def _advice(ignored: dict[str, int]) -> str:
+    """The kind of source that reads most of what was passed over, if there is one."""
+    kinds: Counter[str] = Counter()
+    for reason, count in ignored.items():
+        kind = _OTHER_KINDS.get(reason.rpartition("extension .")[2])
+        if kind is not None:
+            kinds[kind] += count
+    for kind, count in kinds.most_common(1):
+        images = " and source.images to the folder of its images" if kind == "table" else ""
+        return f"set source.kind={kind}{images} to read {count} of them"
+    return "give another folder"
+
+
 def _nothing_found(ignored: dict[str, int]) -> str:
     if not ignored:
         return "there is nothing in it; give a folder or bucket that holds images"
     most = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
     counts = ", ".join(f"{count} x {reason}" for reason, count in most[:5])
     more = f", and {len(most) - 5} more reasons" if len(most) > 5 else ""  # noqa: PLR2004 (as above)
-    return f"no images among {sum(ignored.values())} entries: {counts}{more}; give another folder"
+    entries = sum(ignored.values())
+    return f"no images among {entries} entries: {counts}{more}; {_advice(ignored)}"

@@ -10,7 +10,9 @@ from engine.config import LimitsConfig
 from engine.failures import Failure
 
 # Bytes of a file, or rows of a table, that belong to an image: `field` is what a tar calls them
-# (jpg, json, txt, cls); of a row of a table `offset` is its place and `size` is null.
+# (jpg, json, txt, cls), `row` for one of a file of images, the table's own name for one of a table.
+# Of a row `offset` is its number and `size` is null, but in text, where both are bytes. What
+# cannot be read has the cause as its only field.
 PLACE = pa.list_(
     pa.struct([("field", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]),
 )
@@ -115,6 +117,9 @@ class Location(Protocol):
     @property
     def readers(self) -> int:
         """How many reads at a time it answers best; more than one where each waits for a net."""
+
+    def leads_out(self, path: str) -> bool:
+        """Whether a link on the way to a file leads out of the location."""
 
     def open(self, path: str) -> "Opened":
         """The file, open for reading at any place; the caller closes it.

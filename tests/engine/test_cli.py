@@ -137,6 +137,25 @@ def test_init_writes_a_config_that_loads_and_never_overwrites(fld, tmp_path):
     assert "is there already; give another name" in one_line(err)
 
 
+@pytest.mark.parametrize("name", ["laptop", "laptop.yaml"])
+def test_init_writes_the_config_of_that_name(fld, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = fld("init", name)
+    assert code == 0
+    assert "wrote laptop.yaml; " in out
+    written = yaml.safe_load((tmp_path / "laptop.yaml").read_text(encoding="utf-8"))
+    assert "matcher" in [entry["kind"] for entry in written["specialists"]]
+    assert "is there already" in one_line(fld("init", name)[2])
+
+
+def test_init_of_a_name_nobody_knows_names_the_nearest(fld, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = fld("init", "lptop")
+    assert code == 2
+    assert "lptop: no config of ours, and no name of a YAML file; did you mean 'laptop'?" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_init_into_a_folder_that_is_not_there_is_one_line(fld, tmp_path):
     code, _, err = fld("init", tmp_path / "no" / "a.yaml")
     assert code == 2

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,7 +127,12 @@ def test_draw_panel_colours_the_words_a_phrase_was_grounded_at():
         kind="grounding", role="phrase", text=["dog"], text_id="row-0", span_start=2, span_end=5
     )
     entries = [
-        {**row, "status": "kept", "colour": PALETTE[0], "rule": None, "against": None}
+        {
+            **row,
+            **dict.fromkeys(["rule", "against", "owner"]),
+            "status": "kept",
+            "colour": PALETTE[0],
+        }
         for row in [*caption.to_pylist(), *phrase.to_pylist()]
     ]
 
@@ -136,6 +142,32 @@ def test_draw_panel_colours_the_words_a_phrase_was_grounded_at():
 
     elsewhere = {**entries[1], "text_id": "another"}
     assert amount(entries) > 1.5 * amount([entries[0], elsewhere])  # the rest is in the legend
+
+
+def coloured(picture):
+    """How many different palette colours cover more than specks of it."""
+    pixels = np.asarray(picture).astype(int)
+    return sum((np.abs(pixels - c).max(axis=2) < 12).sum() > 300 for c in PALETTE)
+
+
+def test_a_region_with_several_words_and_phrases_is_one_mark_of_one_colour():
+    """A phrase that points at a region has its colour; drawn apart they would hide each other."""
+    box = [20, 20, 160, 110]
+    region = rows(text=["person"], annotation_id=["r"], region_id=["r"], box=[box])
+    more = rows(
+        kind=["region", "grounding", "grounding"],
+        role=["brief", "phrase", "phrase"],
+        text=["a tall man", "a man", "somebody"],
+        annotation_id=["b", "g", "h"],
+        region_id=["r", "r", "r"],
+        box=[box] * 3,
+    )
+    together = pa.concat_tables([region, more])
+    pixels = np.full((130, 180, 3), 255, np.uint8)
+    assert coloured(draw_image(pixels, region)) == coloured(draw_image(pixels, together)) == 1
+    elsewhere = rows(text=["dog"], annotation_id=["d"], region_id=["d"], box=[[5, 5, 90, 60]])
+    both = pa.concat_tables([region, elsewhere])
+    assert coloured(draw_image(pixels, both)) == 2
 
 
 def test_draw_labels_counts_those_without_room():

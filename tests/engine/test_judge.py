@@ -62,7 +62,7 @@ def states(table):
 
 @pytest.mark.parametrize("rules", [[], [Word("a"), Everything()]])
 def test_judge_of_no_rows_is_no_rows(rules):
-    table, counts = judged(empty_claims(), *rules, replacing=frozenset({"yolo"}))
+    table, counts = judged(empty_claims(), *rules, replacing={"yolo": "kept"})
     assert table.num_rows == 0
     assert counts == {rule.name: (0, 0) for rule in rules}
 
@@ -135,12 +135,12 @@ def test_rules_are_told_the_seed_of_the_run():
     assert seeds == [7]
 
 
-def supersede(earlier_columns, fresh_columns, *rules, replacing=frozenset({"round"})):
+def supersede(earlier_columns, fresh_columns, *rules, when="kept"):
     earlier, _ = judged(rows(**earlier_columns), Word("gone"))
     count = len(fresh_columns["parents"])
     names = {"annotation_id": [f"new-{i}" for i in range(count)], "source": "round"}
     fresh = rows(**{**names, **fresh_columns})
-    table, _ = judged(fresh, *rules, earlier=earlier, replacing=replacing)
+    table, _ = judged(fresh, *rules, earlier=earlier, replacing={"round": when})
     return table.slice(0, earlier.num_rows), table.slice(earlier.num_rows)
 
 
@@ -153,22 +153,30 @@ def test_a_kept_row_of_a_replacing_source_supersedes_its_parents():
 
 
 @pytest.mark.parametrize(
-    ("earlier", "fresh", "rules", "replacing"),
+    ("earlier", "fresh", "rules", "when"),
     [
-        pytest.param({}, {}, [], frozenset(), id="nobody-replaces"),
-        pytest.param({}, {"source": "yolo"}, [], frozenset({"round"}), id="another-source"),
-        pytest.param({}, {}, [Everything()], frozenset({"round"}), id="the-new-row-is-rejected"),
-        pytest.param({}, {"parents": [None]}, [], frozenset({"round"}), id="no-parents"),
-        pytest.param({}, {"parents": [["x"]]}, [], frozenset({"round"}), id="unknown-parent"),
-        pytest.param({"human": True}, {}, [], frozenset({"round"}), id="a-person-said-it"),
+        pytest.param({}, {}, [], "never", id="nobody-replaces"),
+        pytest.param({}, {"source": "yolo"}, [], "kept", id="another-source"),
+        pytest.param({}, {}, [Everything()], "kept", id="the-new-row-is-rejected"),
+        pytest.param({}, {"parents": [None]}, [], "kept", id="no-parents"),
+        pytest.param({}, {"parents": [["x"]]}, [], "kept", id="unknown-parent"),
+        pytest.param({"human": True}, {}, [], "kept", id="a-person-said-it"),
+        pytest.param({"human": True}, {}, [], "always", id="a-person-said-it-to-a-vote"),
     ],
 )
-def test_an_earlier_row_stays_kept_when(earlier, fresh, rules, replacing):
+def test_an_earlier_row_stays_kept_when(earlier, fresh, rules, when):
     old, _ = supersede(
-        {"text": ["a"], **earlier}, {"parents": [["row-0"]], **fresh}, *rules, replacing=replacing
+        {"text": ["a"], **earlier}, {"parents": [["row-0"]], **fresh}, *rules, when=when
     )
     assert states(old) == ["kept"]
     assert old["against"].to_pylist() == [None]
+
+
+def test_a_vote_decides_on_its_parents_also_where_its_own_row_is_rejected():
+    """Else what one detector claims alone would outlive the vote that spoke against it."""
+    old, new = supersede({"text": ["a"]}, {"parents": [["row-0"]]}, Everything(), when="always")
+    assert states(new) == ["rejected"]
+    assert (states(old), old["against"].to_pylist()) == (["superseded"], ["new-0"])
 
 
 def test_a_person_may_supersede_what_a_person_said():

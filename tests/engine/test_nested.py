@@ -56,6 +56,41 @@ def test_rows_of_one_region_are_one_region_with_several_texts():
     assert "score" not in second
 
 
+def test_a_mask_adds_its_outline_to_the_region_and_no_second_text_or_score():
+    table = rows(
+        region_id=["r", "r", "r"],
+        role=["category", "brief", "category"],
+        text=["dog", "a brown dog", "dog"],
+        box=[[0, 0, 4, 3]] * 3,
+        polygon=[None, None, [[0, 0, 4, 0, 4, 3]]],
+        score=[0.5, None, 0.9],
+        text_score=[None, -0.5, None],
+        source=["yolo", "region_caption", "segmenter"],
+    )
+    (view,) = views(images("a"), verdicts(table))
+    (region,) = view["regions"]
+    assert list(region) == ["region_id", "box", "polygon", "score", "texts"]
+    assert (region["box"], region["score"]) == ([0, 0, 4, 3], 0.5)
+    assert region["polygon"] == [[0, 0, 4, 0, 4, 3]]
+    assert [(text["text"], text["source"]) for text in region["texts"]] == [
+        ("dog", "yolo"),
+        ("a brown dog", "region_caption"),
+    ]
+
+
+def test_a_region_without_a_score_takes_none_from_its_mask():
+    table = rows(
+        region_id=["r", "r"],
+        box=[[0, 0, 4, 3]] * 2,
+        polygon=[None, [[0, 0, 4, 0, 4, 3]]],
+        score=[None, 0.9],
+    )
+    (view,) = views(images("a"), verdicts(table))
+    (region,) = view["regions"]
+    assert "score" not in region
+    assert len(region["texts"]) == 1
+
+
 def test_grounding_names_its_text_and_its_span():
     table = claims(
         image_key=["a", "a"],

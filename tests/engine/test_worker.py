@@ -20,7 +20,7 @@ class Service:
     quiet_limit: int | None = None
     produces: tuple[str, ...] = ("text/brief",)
     requires: tuple[str, ...] = ()
-    replaces: bool = False
+    replaces: str = "never"
     resources: Resources = field(default_factory=Resources)
     asked: list[list[str]] = field(default_factory=list)
 

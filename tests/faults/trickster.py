@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import SpecialistError
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 
 # What each trick comes to: the cause of the image's failure, None where it does no harm.
@@ -62,7 +62,7 @@ class Trickster:
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
     requires: tuple[str, ...] = field(init=False, default=())
     resources: Resources = field(init=False, default=Resources())
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
 
     def needs(self) -> list[Need]:
         return []

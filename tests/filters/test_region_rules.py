@@ -105,6 +105,17 @@ def test_min_score_judges_captions_only_by_their_source():
     assert judge(rule, given).rejected.to_pylist() == [False, True]
 
 
+def test_min_score_judges_captions_of_regions_only_by_their_source_or_a_box_score():
+    given = tables(
+        role="brief",
+        score=[None, 0.1, None],
+        text_score=[-0.4, -0.4, -0.4],
+        source=["region_caption", "region_caption", "captioner"],
+    )
+    rule = MinScore(limits={"*": 0.25, "captioner": 0.2})
+    assert judge(rule, given).rejected.to_pylist() == [False, True, True]
+
+
 def test_min_score_without_star_leaves_other_sources_alone():
     verdicts = judge(MinScore(limits={"other": 0.9}), tables(score=[0.1]))
     assert verdicts.rejected.to_pylist() == [False]
@@ -161,6 +172,14 @@ def test_duplicate_region_keeps_the_best_and_names_it():
     assert verdicts.measured.to_pylist() == [np.float32(0.9), None, None]
     assert verdicts.against.to_pylist() == ["row-1", None, None]
     assert verdicts.limit == 0.7
+
+
+def test_duplicate_region_of_one_source_leaves_those_of_others_alone():
+    """Before a vote, the second of two that agree must still be there."""
+    given = tables(box=[NEAR, HERE, HERE], score=[0.5, 0.9, 0.8], source=["yolo", "other", "yolo"])
+    verdicts = DuplicateRegion(across_sources=False).judge(given, all_fresh(given))
+    assert verdicts.rejected.to_pylist() == [True, False, False]
+    assert verdicts.against.to_pylist() == ["row-2", None, None]
 
 
 def test_duplicate_region_allows_an_overlap_of_just_the_limit():

@@ -16,6 +16,11 @@ KEEPS_THEN_REJECTS = {
     "min_area": {"box": [[0, 0, 9, 9], [0, 0, 2, 2]]},
     "duplicate_region": {"box": [[0, 0, 9, 9], [0, 0, 9, 9]], "score": [0.9, 0.1]},
     "phrase_blacklist": {"text": ["a dog", "it"]},
+    "best_region_text": {
+        "role": "brief",
+        "region_id": ["r", "r"],
+        "text_score": [0.9, 0.1],
+    },
     "orphan": {"parents": [None, ["gone"]]},
 }
 

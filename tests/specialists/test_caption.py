@@ -74,7 +74,7 @@ def test_caption_score_is_the_mean_log_probability_of_the_caption(captioners, fa
     rows = specialist.annotate(IMAGES, empty_claims())
     by_key = dict(zip(rows["image_key"].to_pylist(), rows["text_score"].to_pylist(), strict=True))
     for image in IMAGES:
-        expected = teacher_forced_mean(folder, image.rgb(), specialist._said, num_beams)
+        expected = teacher_forced_mean(folder, image.rgb(), specialist._captioner.said, num_beams)
         if expected is not None:
             assert by_key.pop(image.image_key) == pytest.approx(expected, abs=1e-3)
     assert not by_key
@@ -139,11 +139,11 @@ def logits_of(model, inputs, sequence):
 def test_caption_prompts_of_a_batch_may_differ_in_length(captioners):
     """Else the padding side of the batch tests above would not matter."""
     specialist = load(captioners("idefics3"))
-    lengths = specialist._inputs([Image.fromarray(i.rgb()) for i in IMAGES])["attention_mask"].sum(
-        1
-    )
+    lengths = specialist._captioner.inputs([Image.fromarray(i.rgb()) for i in IMAGES])[
+        "attention_mask"
+    ].sum(1)
     assert len(set(lengths.tolist())) > 1
-    assert specialist._processor.tokenizer.padding_side == "left"
+    assert specialist._captioner.processor.tokenizer.padding_side == "left"
 
 
 def test_caption_rows_say_role_and_prompt(captioners):
@@ -190,7 +190,7 @@ def test_caption_of_nothing_is_no_row(captioners, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_caption_computes_in_the_asked_dtype(captioners, dtype):
     specialist = load(captioners("blip"), dtype=dtype)
-    assert specialist._model.dtype == getattr(torch, dtype)
+    assert specialist._captioner.model.dtype == getattr(torch, dtype)
     rows = specialist.annotate(IMAGES, empty_claims())
     assert rows.num_rows
     assert all(score < 0 for score in rows["text_score"].to_pylist())

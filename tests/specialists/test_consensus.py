@@ -193,7 +193,7 @@ def test_consensus_supersedes_what_it_fused_but_no_person():
     before = pa.table([*earlier.columns, kept, *verdicts[1:]], schema=ANNOTATIONS)
     images = image_rows(image_key=["a"], status="ok", width=[300], height=[300])
     rules = [RuleEntry(rule) for rule in (InvalidBox(), DuplicateRegion(), Orphan())]
-    table, _ = judge(images, before, answer, rules, replacing=frozenset({"consensus"}))
+    table, _ = judge(images, before, answer, rules, replacing={"consensus": "always"})
     assert table["status"].to_pylist() == [
         *("superseded", "superseded", "kept", "superseded"),
         *("kept", "kept"),

@@ -11,7 +11,12 @@ from engine.errors import ConfigError
 from engine.schema import ROLES
 from specialists import SPECIALISTS
 
-REQUIRED = {"yolo": {"model": "weights/best.onnx"}, "caption": {"model": "weights/captioner"}}
+REQUIRED = {
+    "caption": {"model": "weights/captioner"},
+    "openai": {"model": "some-vlm"},
+    "region_caption": {"model": "weights/captioner"},
+    "yolo": {"model": "weights/best.onnx"},
+}
 PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}
 
 
@@ -28,7 +33,7 @@ def install(folder, name, value, package="others"):
 
 def test_import_specialists_loads_no_model_library():
     modules = ", ".join(value.partition(":")[0] for value in SPECIALISTS.table.values())
-    heavy = "{'torch', 'ultralytics', 'easyocr', 'transformers', 'cv2', 'ray', 'spacy'}"
+    heavy = "{'torch', 'ultralytics', 'easyocr', 'transformers', 'cv2', 'ray', 'spacy', 'openai'}"
     code = f"import sys, specialists, {modules}; print(sorted({heavy} & set(sys.modules)))"
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

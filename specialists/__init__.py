@@ -11,6 +11,7 @@ SPECIALISTS = Registry(
         "detr": "specialists.detr:Detr",
         "easyocr": "specialists.easyocr:EasyOcr",
         "grounding": "specialists.grounding:Grounding",
+        "florence2": "specialists.florence2:Florence2",
         "matcher": "specialists.matcher:Matcher",
         "null": "specialists.null:Null",
         "openai": "specialists.openai:OpenAi",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bench.florence2 import florence2
 from tests.bench.machine import describe
 from tests.bench.memory import memory
 from tests.bench.overhead import null, real
@@ -19,6 +20,7 @@ _PARTS: dict[str, Callable[[Part], list[Row]]] = {
     "resume": resume,
     "null": null,
     "real": real,
+    "florence2": florence2,
     "memory": memory,
 }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 _SENTENCE = "a an the dog cat bus red blue on in of and sits runs stands near two describe image"
@@ -55,8 +56,21 @@ def save_blip(folder: Path) -> Path:
     return folder
 
 
-def save_florence2(folder: Path, tokenizer_folder: Path) -> Path:
-    """Florence-2, native: DaViT and BART, with the real tokenizer; its prompts are task tokens."""
+def save_florence2(
+    folder: Path,
+    tokenizer_folder: Path,
+    *,
+    points: bool = False,
+    init_std: float = 0.5,
+    side: int = 64,
+    vision: dict | None = None,
+) -> Path:
+    """Florence-2, native: DaViT and BART, with the real tokenizer; its prompts are task tokens.
+
+    With `points` it says little but a few words and location tokens, three of four, so that many
+    an answer holds boxes; without, a location is one word in fifty. Pictures are scaled to `side`
+    pixels, a multiple of 32; `vision` makes its tower other than tiny.
+    """
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         tokenizer_folder, extra_special_tokens={"image_token": "<image>"}
     )
@@ -69,39 +83,83 @@ def save_florence2(folder: Path, tokenizer_folder: Path) -> Path:
         decoder_attention_heads=2,
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
-        max_position_embeddings=128,
+        max_position_embeddings=512,
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
         decoder_start_token_id=2,
-        init_std=0.5,
-        tie_word_embeddings=False,
+        init_std=init_std,
     )
-    vision = transformers.models.florence2.Florence2VisionConfig(
-        embed_dim=(8, 8, 16, 16),
+    sizes = {"embed_dim": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "window_size": 4}
+    tower = transformers.models.florence2.Florence2VisionConfig(
+        **(sizes | (vision or {})),
         num_heads=(1, 1, 2, 2),
         num_groups=(1, 1, 2, 2),
-        depths=(1, 1, 1, 1),
-        window_size=4,
         projection_dim=32,
     )
     config = transformers.Florence2Config(
         text_config=text.to_dict(),
-        vision_config=vision.to_dict(),
+        vision_config=tower.to_dict(),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         projection_dim=32,
+        tie_word_embeddings=False,  # so that what it says can be chosen apart from what it reads
     )
     torch.manual_seed(4)
     model = transformers.Florence2ForConditionalGeneration(config)
     model.generation_config.forced_bos_token_id = 0  # as in the released checkpoints
     model.generation_config.forced_eos_token_id = 2
-    _end_sometimes(model.get_output_embeddings(), 2, 1.7)
+    if points:
+        model.generation_config.no_repeat_ngram_size = 3  # also theirs; and no loops without end
+        _speak_only(model.get_output_embeddings(), tokenizer)
+    _end_sometimes(model.get_output_embeddings(), 2, 1.3 if points else 1.7)
     model.save_pretrained(folder)
     pictures = transformers.CLIPImageProcessor(
-        size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64}
+        size={"height": side, "width": side}, crop_size={"height": side, "width": side}
     )
-    pictures.image_seq_length = 5  # 2 x 2 cells of the 64 pixels, and their mean
+    pictures.image_seq_length = (side // 32) ** 2 + 1  # cells of 32 pixels, and their mean
     transformers.Florence2Processor(pictures, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def teach_florence2(
+    folder: Path, answers: dict[str, str], picture: Image.Image, num_steps: int = 60
+) -> Path:
+    """Trains a saved Florence-2 until it answers these sentences on this picture in these words.
+
+    Only the words of the answers are learnt, and the others silenced, which keeps a step cheap.
+    """
+    model = transformers.Florence2ForConditionalGeneration.from_pretrained(folder)
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+
+    def tokens(texts):
+        marked = [f"<s>{text}</s>" for text in texts]
+        return processor.tokenizer(
+            marked, add_special_tokens=False, padding=True, return_tensors="pt"
+        )
+
+    read, said = tokens(answers), tokens(answers.values())
+    with torch.no_grad():
+        pixels = processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+        features = model.get_image_features(pixels).pooler_output.expand(len(answers), -1, -1)
+    mask = torch.cat([read.attention_mask.new_ones(features.shape[:2]), read.attention_mask], 1)
+    words, places = said.input_ids.unique(return_inverse=True)
+    start = torch.full((len(answers), 1), model.config.text_config.decoder_start_token_id)
+    before = torch.cat([start, said.input_ids[:, :-1]], 1)
+    output = model.lm_head.weight.detach()[words].clone().requires_grad_()
+    optimizer = torch.optim.Adam([*model.model.language_model.parameters(), output], lr=4e-3)
+    for _ in range(num_steps):
+        inputs = torch.cat([features, model.get_input_embeddings()(read.input_ids)], 1)
+        states = model.model(inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=before)
+        logits = (states.last_hidden_state @ output.T).flatten(0, 1)
+        losses = torch.nn.functional.cross_entropy(logits, places.flatten(), reduction="none")
+        loss = losses[said.attention_mask.flatten() == 1].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[words] = 3 * output  # sure of itself, as a trained model is
+    model.save_pretrained(folder)
     return folder
 
 
@@ -188,6 +246,18 @@ def _end_sometimes(output: torch.nn.Module, end: int, factor: float) -> None:
     """Makes the end token so loud that some captions, but not all, end before they are cut."""
     with torch.no_grad():
         output.weight[end] *= factor
+
+
+def _speak_only(output: torch.nn.Module, tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    """Silences every token but the end, some words, and locations, the words about as likely."""
+    words = [token for token, i in tokenizer.get_vocab().items() if token.strip("\u0120") in _WORDS]
+    words = sorted(tokenizer.convert_tokens_to_ids(words))
+    places = [tokenizer.convert_tokens_to_ids(f"<loc_{bin_}>") for bin_ in range(1000)]
+    with torch.no_grad():
+        kept = output.weight[[2, *words, *places]].clone()
+        output.weight.zero_()
+        output.weight[[2, *words, *places]] = kept
+        output.weight[words] *= 1.2
 
 
 def _decoder_sizes(vocab_size: int) -> dict:

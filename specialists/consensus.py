@@ -47,9 +47,9 @@ class Consensus:
     where no parent has a score. `text` is the name of the class in the table of synonyms, or as the
     best box has it; `polygon` is that of the best box with one.
 
-    It sees what the rules left of the earlier levels: give its sources a low `min_score`, leave them
-    apart in `duplicate_region` (`across_sources: false`), and set a `min_score` for the fused rows.
-    What a rejected row was fused from goes with it (`replaces` is `always`).
+    It sees what the rules left of the earlier levels: give its sources a low `min_score`, leave
+    them apart in `duplicate_region` (`across_sources: false`), and give the fused rows a
+    `min_score` of their own.
 
     What a person said stands: a person's box draws the boxes of models to itself, is not moved, and
     the row that supersedes those is another text of the person's region (its `region_id`, box and

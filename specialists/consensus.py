@@ -47,8 +47,9 @@ class Consensus:
     where no parent has a score. `text` is the name of the class in the table of synonyms, or as the
     best box has it; `polygon` is that of the best box with one.
 
-    It sees what the rules left of the earlier levels: a rule by which one source's box rejects
-    another's equal one takes votes away, so give `duplicate_region` `across_sources: false`.
+    It sees what the rules left of the earlier levels: give its sources a low `min_score`, leave
+    them apart in `duplicate_region` (`across_sources: false`), and give the fused rows a
+    `min_score` of their own.
 
     What a person said stands: a person's box draws the boxes of models to itself, is not moved, and
     the row that supersedes those is another text of the person's region (its `region_id`, box and

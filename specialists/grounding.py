@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from engine.errors import ConfigError
 from engine.geometry import clip, is_box, suppress
-from engine.protocols import Image, Need, Resources
+from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import claims, empty_claims
 from specialists.hub import hub_needs, load_pretrained, pin
 from specialists.needs import refuse_missing
@@ -76,7 +76,7 @@ class Grounding:
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False, default=("grounding/phrase",))
     requires: tuple[str, ...] = field(init=False, default=("text",))
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _parser: Any = field(init=False, repr=False, default=None)

@@ -255,7 +255,7 @@ def crowds(draw):
     return rows(source=sources, text=texts, box=boxes, score=scores)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100, deadline=None)
 @given(crowds(), st.permutations(range(14)))
 def test_consensus_does_not_depend_on_the_order_of_rows(table, order):
     shuffled = table.take([i for i in order if i < table.num_rows])
@@ -263,7 +263,7 @@ def test_consensus_does_not_depend_on_the_order_of_rows(table, order):
     assert first == second
 
 
-@settings(max_examples=150)
+@settings(max_examples=100, deadline=None)
 @given(crowds())
 def test_consensus_takes_every_row_once_and_stays_within_its_parents(table):
     found = fuse(table)
@@ -284,7 +284,7 @@ def test_consensus_takes_every_row_once_and_stays_within_its_parents(table):
             assert 0 <= row["score"] <= max(given_scores)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(crowds())
 def test_consensus_joins_only_boxes_that_overlap_the_best(table):
     place = {name: i for i, name in enumerate(table["annotation_id"].to_pylist())}

@@ -67,10 +67,10 @@ class MinScore:
 
     Judges all kinds. Measures the box score, or the text score of a row without one; kept when
     measured >= limit. A row without any score is left alone: unknown is not low. `limits` names
-    `source/class` (class = the row's text, case ignored) over `source` over `*`. `*` is for rows
-    of kind `region` and `grounding` alone, and of region captions (role `brief`) for those with a
-    box score: a caption's score is not on a detector's scale, so name its source to judge it. The
-    default is Ultralytics' own at prediction (`conf` 0.25).
+    `source/class` (class = the row's text, case ignored; of a caption its role) over `source` over
+    `*`. `*` is for rows of kind `region` and `grounding` alone, and of region captions (role
+    `brief`) for those with a box score: a caption's score is not on a detector's scale, so name its
+    source to judge it. The default is Ultralytics' own at prediction (`conf` 0.25).
     """
 
     limits: Mapping[str, float] = field(default_factory=lambda: {"*": 0.25})
@@ -107,7 +107,9 @@ class MinScore:
         of_classes = {key: limit for key, limit in self.limits.items() if "/" in key}
         if not of_classes:
             return limits
-        classes = words_of(rows["text"], fold=True)
+        is_text = pc.equal(rows["kind"].cast(pa.string()), "text")
+        said = pc.if_else(is_text, rows["role"].cast(pa.string()), rows["text"])
+        classes = words_of(said, fold=True)
         for key, limit in of_classes.items():
             source, _, class_ = key.partition("/")
             place = pc.index(sources.words, source).as_py()  # -1 where no row has it,

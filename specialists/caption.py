@@ -23,10 +23,10 @@ from specialists.threads import device_resources
 class Caption:
     """Answers each image with one row of kind `text` and the chosen role; none if it says nothing.
 
-    `text_score` is the mean log-probability (natural, 0 or less) the model gives the tokens of the
-    caption and the end token that closes it, under its own unaltered distribution; prompt, pads and
-    other special tokens do not count. A caption cut at `max_new_tokens` has no end token. `score`
-    is null. In float32 on a CPU a batch answers as its images one by one.
+    `text_score`, in 0..1, is the geometric mean of the probabilities the model gives the tokens of
+    the caption and the end token that closes it, under its own unaltered distribution; prompt, pads
+    and other special tokens do not count. A caption cut at `max_new_tokens` has no end token.
+    `score` is null. In float32 on a CPU a batch answers as its images one by one.
 
     Memory: beside the model, `max_new_tokens` x batch x `num_beams` x vocabulary x 4 bytes.
 

@@ -27,7 +27,7 @@ _CHAT_PROMPTS = {
 class Captioner:
     """A loaded model that answers pictures with texts and how sure it is of them.
 
-    A score is the mean log-probability (natural, 0 or less) the model gives the tokens of the
+    A score, in 0..1, is the geometric mean of the probabilities the model gives the tokens of the
     caption and the end token that closes it, under its own unaltered distribution; prompt, pads and
     other special tokens do not count. A caption cut at `max_new_tokens` has no end token.
 
@@ -135,7 +135,7 @@ class Captioner:
         )
 
     def _scored_tokens(self, answer: Any) -> tuple[Any, Any]:
-        """Generated tokens, (n, steps), and the mean log-probability of those that count, (n,)."""
+        """Generated tokens, (n, steps), and the mean probability of those that count, (n,)."""
         import torch
 
         steps, device = len(answer.logits), answer.sequences.device
@@ -150,7 +150,7 @@ class Captioner:
             logits = answer.logits[step][beams[:, step].clamp(min=0)].float()
             chosen = logits.log_softmax(dim=-1).gather(1, tokens[:, step : step + 1]).squeeze(1)
             total += torch.where(counts[:, step], chosen, 0.0)
-        return tokens, total / counts.sum(dim=1).clamp(min=1)
+        return tokens, (total / counts.sum(dim=1).clamp(min=1)).exp()
 
     def _counted(self, tokens: Any) -> Any:
         """Which tokens are caption: those up to the first end token, of special ones only that."""

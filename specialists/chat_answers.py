@@ -1,5 +1,6 @@
 """Answers of a chat endpoint, checked: what was asked for, or a reason why it is not."""
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def read_usage(body: bytes) -> dict[str, int]:
 
 
 def read_text(body: bytes) -> tuple[str, float | None]:
-    """What the model says, stripped, and the mean log-probability of its tokens where given.
+    """What the model says, stripped, and the geometric mean probability of its tokens where given.
 
     Raises:
         AskError: Another shape, cut off, filtered, refused, or empty.
@@ -126,7 +127,7 @@ def read_text(body: bytes) -> tuple[str, float | None]:
     if not text:
         raise AskError("bad_answer", f"an empty answer, finish_reason {choice.finish_reason!r}")
     tokens = (choice.logprobs and choice.logprobs.content) or []
-    return text, sum(t.logprob for t in tokens) / len(tokens) if tokens else None
+    return text, math.exp(sum(t.logprob for t in tokens) / len(tokens)) if tokens else None
 
 
 def read_lines(text: str) -> Lines:

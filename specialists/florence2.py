@@ -67,8 +67,8 @@ class Florence2:
       The row repeats role and text of the region, with its id, and names it as parent.
 
     `score` is the geometric mean of the probabilities of a place's location tokens, in 0..1;
-    `text_score` the mean log-probability of the words (0 or less), of captions with the end token,
-    as specialist `caption` has it. Both under the model's own unaltered distribution, and null
+    `text_score` is that of the words, of captions with the end token, as specialist `caption` has
+    it. Both under the model's own unaltered distribution, and null
     where nothing of the kind was said: the box of a region that was asked about is not its answer.
 
     In float32 on a CPU a batch answers as its images one by one. `usage` of an answer counts

@@ -18,6 +18,8 @@ _POSITIONS_AT_ONCE = 256
 class Said:
     """One generated answer, with what the model thought of each of its tokens.
 
+    Scores are geometric means of the probabilities of tokens, in 0..1.
+
     Attributes:
         text: With its special tokens, up to the first end token.
         spans: The characters each token has a part in, shape (n, 2).
@@ -36,28 +38,27 @@ class Said:
     is_cut: bool
 
     def text_score(self) -> float | None:
-        """Mean log-probability of all words and of the end token, if there is one."""
+        """That of all words and of the end token, if there is one."""
         counted = self.is_word.copy()
         if not self.is_cut:
             counted[-1] = True
         return self._mean(counted)
 
     def label_score(self, span: Span) -> float | None:
-        """Mean log-probability of the words in a range of characters; null without any."""
+        """That of the words in a range of characters; null without any."""
         return self._mean(self._touches(span) & self.is_word)
 
     def place_score(self, spans: Sequence[Span]) -> float | None:
-        """Geometric mean of the probabilities of location tokens, in 0..1; null without any."""
+        """That of location tokens; null without any."""
         touched = [self._touches(span) for span in spans]
-        mean = self._mean(np.logical_or.reduce(touched) & ~self.is_mark) if touched else None
-        return None if mean is None else float(np.exp(mean))
+        return self._mean(np.logical_or.reduce(touched) & ~self.is_mark) if touched else None
 
     def _touches(self, span: Span) -> Flags:
         touched: Flags = (self.spans[:, 0] < span[1]) & (self.spans[:, 1] > span[0])
         return touched
 
     def _mean(self, counted: Flags) -> float | None:
-        return float(self.log_probs[counted].mean()) if counted.any() else None
+        return float(np.exp(self.log_probs[counted].mean())) if counted.any() else None
 
 
 class Checkpoint:

@@ -49,8 +49,8 @@ class OpenAi:
 
     One request per image and task, in one conversation each. Captions are rows of kind `text`;
     `ocr` gives kind `region`, role `ocr`, its boxes asked for in thousandths of width and height
-    and stored in pixels. Scores are null, but `text_score` of captions with `logprobs`: the mean
-    log-probability (natural, 0 or less) of the answer's tokens. Anything but what was asked for
+    and stored in pixels. Scores are null, but `text_score` of captions with `logprobs`: the
+    geometric mean probability of the answer's tokens. Anything but what was asked for
     (no JSON, cut off, filtered, refused, empty) is the failure `bad_answer` of that image, an
     error after all tries `refused`, silence `timeout`. What other tasks gave for that image is
     kept. Nobody can promise that a service answers alike twice: `temperature` 0 and `seed` ask.

@@ -26,12 +26,10 @@ class RegionCaption:
     """Answers each kept region with one row `region`, role `brief`: what its crop shows.
 
     The row has the `region_id` and the box of the region, which is also its parent; `text_score` is
-    that of `caption`, the mean log-probability of the words, `score` is null: this model found no
-    box. A crop the model says nothing of has no row. An image is decoded once, and only if it has
-    regions. Crops go through the model in rows' order, `batch_size` at a time, across the images of
-    a batch; in float32 on a CPU they answer as one by one.
-
-    Memory: beside the model, `max_new_tokens` x `batch_size` x `num_beams` x vocabulary x 4 bytes.
+    that of `caption`, `score` is null: this model found no box. A crop the model says nothing of
+    has no row. An image is decoded once, and only if it has regions. Crops go through the model in
+    rows' order, `batch_size` at a time, across the images of a batch; in float32 on a CPU they
+    answer as one by one.
 
     Attributes:
         model: A folder, or a hub id (downloaded when it is not in the cache).

@@ -116,6 +116,20 @@ def test_min_score_judges_captions_of_regions_only_by_their_source_or_a_box_scor
     assert judge(rule, given).rejected.to_pylist() == [False, True, True]
 
 
+def test_min_score_takes_the_role_for_the_class_of_a_caption():
+    """One checkpoint gives boxes and captions; their scores are not on one scale."""
+    given = tables(
+        kind=["text", "text", "region"],
+        role=["brief", "detailed", "category"],
+        text=["detailed", "brief", "detailed"],
+        text_score=[0.5, 0.5, None],
+        score=[None, None, 0.5],
+        source="florence2",
+    )
+    verdicts = judge(MinScore(limits={"florence2": 0.4, "florence2/detailed": 0.6}), given)
+    assert verdicts.rejected.to_pylist() == [False, True, True]
+
+
 def test_min_score_without_star_leaves_other_sources_alone():
     verdicts = judge(MinScore(limits={"other": 0.9}), tables(score=[0.1]))
     assert verdicts.rejected.to_pylist() == [False]

@@ -68,7 +68,7 @@ def test_caption_batch_equals_image_by_image(captioners, family, num_beams):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_caption_score_is_the_mean_log_probability_of_the_caption(captioners, family, num_beams):
+def test_caption_score_is_the_mean_probability_of_its_tokens(captioners, family, num_beams):
     folder = captioners(family)
     specialist = load(folder, num_beams=num_beams)
     rows = specialist.annotate(IMAGES, empty_claims())
@@ -81,7 +81,7 @@ def test_caption_score_is_the_mean_log_probability_of_the_caption(captioners, fa
 
 
 def teacher_forced_mean(folder, pixels, prompt, num_beams):
-    """Mean log-probability of one generated caption from a single forward pass over all of it."""
+    """Mean probability of one generated caption's tokens, from one forward pass over all of it."""
     processor = transformers.AutoProcessor.from_pretrained(folder)
     model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
     model.generation_config.forced_eos_token_id = None
@@ -100,7 +100,7 @@ def teacher_forced_mean(folder, pixels, prompt, num_beams):
         if token in ends:
             break
     text = processor.decode(said, skip_special_tokens=True).strip()
-    return float(np.mean(counted)) if text else None
+    return float(np.exp(np.mean(counted))) if text else None
 
 
 def inputs_of(processor, picture, prompt):
@@ -153,7 +153,7 @@ def test_caption_rows_say_role_and_prompt(captioners):
     row = rows.to_pylist()[0]
     assert (row["kind"], row["role"], row["prompt"]) == ("text", "detailed", "two dog")
     assert row["score"] is None
-    assert row["text_score"] < 0
+    assert 0 < row["text_score"] < 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_caption_computes_in_the_asked_dtype(captioners, dtype):
     assert specialist._captioner.model.dtype == getattr(torch, dtype)
     rows = specialist.annotate(IMAGES, empty_claims())
     assert rows.num_rows
-    assert all(score < 0 for score in rows["text_score"].to_pylist())
+    assert all(0 < score < 1 for score in rows["text_score"].to_pylist())
 
 
 @pytest.mark.parametrize("option", ["max_new_tokens", "num_beams"])

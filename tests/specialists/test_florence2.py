@@ -136,7 +136,7 @@ def test_scores_are_given_where_something_was_said_and_null_elsewhere(taught_flo
         assert (row["score"] is None) == (row["kind"] == "text")
         assert (row["text_score"] is None) == (row["role"] == "proposal")
         assert row["score"] is None or 0.5 < row["score"] <= 1  # it has learnt these by heart
-        assert row["text_score"] is None or -0.7 < row["text_score"] <= 0
+        assert row["text_score"] is None or 0.5 < row["text_score"] <= 1
 
 
 def test_rows_come_by_image_whatever_the_tasks_and_their_order(taught_florence2):
@@ -210,7 +210,7 @@ def test_kept_regions_are_described_each_as_itself(taught_florence2, task, role,
     assert [row["box"] for row in found] == kept["box"].to_pylist()
     assert {row["role"] for row in found} == {role}
     assert found[0]["prompt"] == find_task(task).token + DOG
-    assert all(row["score"] is None and row["text_score"] > -0.7 for row in found)
+    assert all(row["score"] is None and row["text_score"] > 0.5 for row in found)
 
 
 def test_a_region_of_two_rows_is_asked_about_once(taught_florence2):

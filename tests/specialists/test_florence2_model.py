@@ -39,9 +39,9 @@ def test_scores_are_means_over_just_the_tokens_of_words_and_places():
     pieces = ["<s>", "a", "\u0120car", "<loc_1>", "<s>", "<loc_2>", "<loc_3>", "</s>"]
     answer = said(pieces, [-9, -1, -3, -2, -9, -4, -8, -5])
     start = answer.text.index("<loc_1>")
-    assert answer.text_score() == pytest.approx(-3)  # of a, car and the end
-    assert answer.label_score((3, 8)) == pytest.approx(-2)
-    assert answer.label_score((4, 8)) == pytest.approx(-3)
+    assert answer.text_score() == pytest.approx(np.exp(-3))  # of a, car and the end
+    assert answer.label_score((3, 8)) == pytest.approx(np.exp(-2))
+    assert answer.label_score((4, 8)) == pytest.approx(np.exp(-3))
     assert answer.place_score([(start, start + 17)]) == pytest.approx(np.exp(-3))
     assert answer.place_score([(start, start + 7), (start + 17, start + 24)]) == pytest.approx(
         np.exp(-5)
@@ -49,7 +49,7 @@ def test_scores_are_means_over_just_the_tokens_of_words_and_places():
 
 
 def test_an_answer_that_was_cut_has_no_end_token_to_count():
-    assert said(["a", "b"], [-1, -3], is_cut=True).text_score() == pytest.approx(-2)
+    assert said(["a", "b"], [-1, -3], is_cut=True).text_score() == pytest.approx(np.exp(-2))
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -157,7 +157,7 @@ def expected_scores(tokenizer, task, ids, chances):
         words = [(i, c) for i, c in pairs if i not in special]
         text = tokenizer.decode([i for i, _ in words]).strip()
         scored = [c for _, c in words] + [c for i, c in pairs if i == 2]
-        return [(text, None, np.mean(scored))] if text else []
+        return [(text, None, np.exp(np.mean(scored)))] if text else []
     found, label, run = [], [], []
     for token, chance in [*pairs, (2, 0.0)]:
         if 50269 <= token <= 51268:
@@ -168,7 +168,7 @@ def expected_scores(tokenizer, task, ids, chances):
             x0, y0, x1, y1 = (n for n, _ in run[k : k + 4])
             if x0 <= x1 and y0 <= y1 and (text or task == "region_proposal"):
                 place = np.exp(np.mean([c for _, c in run[k : k + 4]]))
-                named = (text, place, np.mean([c for _, c in label]) if text else None)
+                named = (text, place, np.exp(np.mean([c for _, c in label])) if text else None)
                 found.append((None, place, None) if task == "region_proposal" else named)
         if run:
             label, run = [], []

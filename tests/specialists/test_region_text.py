@@ -98,7 +98,7 @@ def on_every_picture():
         box=boxes,
         parents=parents,
         source=["detr", "region_caption"] * (len(ids) // 2),
-        text_score=[None, -1.5] * (len(ids) // 2),
+        text_score=[None, 0.25] * (len(ids) // 2),
         score=[0.9, None] * (len(ids) // 2),
     )
 

@@ -31,6 +31,8 @@ class RegionCaption:
     rows' order, `batch_size` at a time, across the images of a batch; in float32 on a CPU they
     answer as one by one.
 
+    Memory: beside the model, `max_new_tokens` x `batch_size` x `num_beams` x vocabulary x 4 bytes.
+
     Attributes:
         model: A folder, or a hub id (downloaded when it is not in the cache).
         name: The `source` of its rows.

@@ -6,6 +6,7 @@ import io
 from PIL import Image as PillowImage
 
 from engine.protocols import Image
+from engine.sniff import sniff
 
 _JPEG_QUALITY = 90  # small print stays legible; Pillow's own default is 75
 _MAX_ORIGINAL_BYTES = 1_000_000  # a larger file of that few pixels is noise or a wasteful encoder
@@ -39,11 +40,13 @@ def data_url(image: Image, max_side_px: int) -> str:
 
 def _plain_kind(data: bytes) -> str | None:
     """`jpeg` or `png` where the file holds a plain picture and nothing else; null otherwise."""
+    if sniff(data) not in ("jpeg", "png"):
+        return None
     try:
         picture = PillowImage.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         picture.load()  # a PNG's notes may follow its pixels
     except (OSError, SyntaxError, ValueError):
-        return None  # another format, or one that only the engine's decoder knows to read
+        return None  # one that only the engine's decoder knows to read
     plain = picture.mode in ("L", "RGB") and picture.info.keys() <= _HARMLESS
     return str(picture.format).lower() if plain and picture.format in ("JPEG", "PNG") else None
 

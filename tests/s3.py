@@ -63,6 +63,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     command = [SERVER or "weed", "server", "-ip=127.0.0.1", f"-dir={folder / 'data'}", "-s3"]
     command += [f"-s3.port={s3}", f"-s3.config={identities}", f"-master.port={master}"]
     command += [f"-volume.port={volume}", f"-filer.port={filer}"]
+    # its catalogues listen at fixed ports, which another server may have
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     # A bucket takes several volumes; they are small and start empty.
     command += ["-volume.max=100", "-master.volumeSizeLimitMB=64"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}

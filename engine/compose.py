@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args
 
 from engine.config import Config, RunnerConfig, build, nearest
 from engine.errors import ConfigError
 from engine.job import Job
 from engine.judge import RuleEntry
-from engine.protocols import Rule, Specialist
+from engine.protocols import Replaces, Rule, Specialist
 from filters import RULES
 from specialists import SPECIALISTS
 
@@ -55,7 +55,20 @@ def _specialist(index: int, entry: dict[str, Any]) -> Specialist:
     options.setdefault("name", entry["kind"])
     cls = SPECIALISTS.find(entry["kind"])
     specialist: Specialist = build(cls, options, f"specialists[{index}]")
+    _check_made(specialist, f"specialists[{index}] ({entry['kind']})")
     return specialist
+
+
+def _check_made(specialist: Specialist, where: str) -> None:
+    """Whoever wrote it: what is missing shows before the run starts, not in the middle of it."""
+    for name in Specialist.__annotations__:
+        if not hasattr(specialist, name):
+            raise ConfigError(
+                f"{where}: lacks {name!r}; engine/protocols.py says what it must have"
+            )
+    if specialist.replaces not in get_args(Replaces):
+        allowed = ", ".join(get_args(Replaces))
+        raise ConfigError(f"{where}: replaces is {specialist.replaces!r}; allowed: {allowed}")
 
 
 def _check_names(runner: RunnerConfig, names: list[str]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image as PillowImage
 
 from engine.errors import ConfigError, SpecialistError
-from engine.protocols import Answer, Image, Need, Resources
+from engine.protocols import Answer, Image, Need, Replaces, Resources
 from specialists.florence2_model import Checkpoint, Said
 from specialists.florence2_rows import Batch, Query, add_answer
 from specialists.florence2_tasks import (
@@ -68,8 +68,8 @@ class Florence2:
 
     `score` is the geometric mean of the probabilities of a place's location tokens, in 0..1;
     `text_score` is that of the words, of captions with the end token, as specialist `caption` has
-    it. Both under the model's own unaltered distribution, and null
-    where nothing of the kind was said: the box of a region that was asked about is not its answer.
+    it. Both under the model's own unaltered distribution, and null where nothing of the kind was
+    said: the box of a region that was asked about is not its answer.
 
     In float32 on a CPU a batch answers as its images one by one. `usage` of an answer counts
     generated tokens, answers that were cut, and what of them had to be dropped.
@@ -104,7 +104,7 @@ class Florence2:
     quiet_limit: int | None = 64
     produces: tuple[str, ...] = field(init=False)
     requires: tuple[str, ...] = field(init=False)
-    replaces: bool = field(init=False, default=False)
+    replaces: Replaces = field(init=False, default="never")
     resources: Resources = field(init=False)
     _pinned: str | None = field(init=False, repr=False, default=None)
     _checkpoint: Checkpoint | None = field(init=False, repr=False, default=None)

@@ -1,5 +1,7 @@
 """From a config to a job: entries found and built, defaults filled in, required rules added."""
 
+import sys
+
 import pytest
 
 from engine import dataset
@@ -121,3 +123,31 @@ def test_a_rule_knows_its_place_in_the_config_for_messages():
     composed = job(rules=[{"rule": "min_area"}, {"rule": "min_score"}])
     places = {entry.rule.name: entry.place for entry in composed.rules}
     assert places == {"invalid_box": None, "min_area": 0, "min_score": 1, "orphan": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param("del", r"specialists\[0\] \(theirs\): lacks 'replaces'", id="missing"),
+        pytest.param(True, r"replaces is True; allowed: never, kept, always", id="wrong"),
+    ],
+)
+def test_a_specialist_that_is_not_made_as_agreed_is_refused_before_the_run(
+    change, message, tmp_path, monkeypatch
+):
+    """Other people's: found by entry point, so nothing checked them before."""
+    line = "" if change == "del" else f"    replaces: bool = {change}\n"
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    (tmp_path / "theirs.py").write_text(
+        "from dataclasses import dataclass, field\n"
+        "@dataclass\nclass Theirs:\n    name: str = 'theirs'\n    model: str = 'm'\n"
+        "    produces: tuple[str, ...] = ('text/brief',)\n    requires: tuple[str, ...] = ()\n"
+        f"    resources: int = 1\n    quiet_limit: int | None = None\n{line}"
+    )
+    about = tmp_path / "theirs-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[fld.specialists]\ntheirs = theirs:Theirs\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=message):
+        job(specialists=[{"kind": "theirs"}])

@@ -51,6 +51,7 @@ def test_every_table_entry_resolves_and_is_built_from_options(kind):
     assert {r for r in specialist.requires if "/" not in r} <= set(ROLES)
     assert specialist.resources.cpus == 1
     assert specialist.quiet_limit is None or specialist.quiet_limit > 0
+    assert specialist.replaces in ("never", "kept", "always")
 
 
 @pytest.mark.parametrize("kind", SPECIALISTS.table)

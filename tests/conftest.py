@@ -20,6 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole commands first: they take minutes, and the process that has them last ends last."""
+    items.sort(key=lambda item: item.path.parent.name not in ("recovery", "faults"))
+
+
 def shared_data() -> Path:
     """The folder of real data: FLD_TEST_DATA, or `../shared/data` beside the project."""
     return Path(os.environ.get("FLD_TEST_DATA", _ROOT.parent / "shared" / "data"))

@@ -3,6 +3,7 @@
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import count
 from typing import IO, Any, NamedTuple
 
 from engine.source.images import EXTENSIONS
@@ -79,6 +80,7 @@ def samples(archive: str, found: list[Member], ignored: Counter[str]) -> list[di
     """
     groups: dict[tuple[str, int], list[tuple[str, str, Member]]] = defaultdict(list)
     seen: Counter[str] = Counter()
+    uris: set[str] = {archive}
     rows = []
     for member in found:
         name = member.name.removeprefix("./")
@@ -89,14 +91,14 @@ def samples(archive: str, found: list[Member], ignored: Counter[str]) -> list[di
             rows.append(refused_row(archive, "broken_archive"))
         elif member.refused is not None:
             if _is_image(field.rpartition(".")[2]):
-                rows.append(refused_row(f"{archive}/{encode_name(name)}", member.refused))
+                rows.append(refused_row(_new_uri(archive, name, uris), member.refused))
             else:
                 ignored[f"member refused, {member.refused}"] += 1
         elif not stem:
             ignored["hidden file"] += 1
         else:
             seen[name] += 1
-            uri = f"{archive}/{encode_name(name)}" + (f"#{seen[name]}" if seen[name] > 1 else "")
+            uri = _new_uri(archive, name, uris)
             groups[folder + slash + stem, seen[name]].append((field, uri, member))
     for group in groups.values():
         rows.extend(_images_of(group, ignored))
@@ -107,6 +109,17 @@ def refused_row(uri: str, cause: str) -> dict[str, Any]:
     """The row of something that cannot be read: its place names the cause and no bytes."""
     place = [{"field": cause, "offset": 0, "size": None}]
     return {"uri": uri, "size_bytes": None, "place": place}
+
+
+def _new_uri(archive: str, name: str, uris: set[str]) -> str:
+    """A uri that no member had before: numbered from 2 where the name comes again."""
+    uri = plain = f"{archive}/{encode_name(name)}"
+    for number in count(2):
+        if uri not in uris:
+            break
+        uri = f"{plain}#{number}"
+    uris.add(uri)
+    return uri
 
 
 def _refused(info: tarfile.TarInfo) -> str | None:

@@ -15,6 +15,7 @@ from engine.run import annotate
 from engine.source.filesystem import open_location
 from engine.status import read_status
 from tests import tiny
+from tests.archives import write_tar
 
 
 @pytest.fixture
@@ -121,3 +122,14 @@ def test_a_crash_between_plan_and_times_is_mended_by_the_same_call(photos, tmp_p
     assert planned(out) == [(0, "b.png"), (0, "d.png"), (1, "f.png"), (2, "z.png")]
     assert json.loads((out / dataset.DATASET).read_text())["images"] == 4
     assert len(files(out)) == 3 * 4
+
+
+def test_what_a_broken_archive_lacked_comes_in_once_it_is_whole(tmp_path):
+    out, tar = tmp_path / "out", tmp_path / "x.tar"
+    members = {"a.png": tiny.PNG, "b.png": tiny.PNG + b"1", "c.png": tiny.PNG + b"2"}
+    write_tar(tar, members, cut=1_200)
+    assert run({"uri": str(tar)}, out).totals.images["failed"] == 1  # the archive itself
+    write_tar(tar, members)
+    ended = run({"uri": str(tar)}, out, extend=True)
+    assert planned(out)[2:] == [(1, "x.tar/b.png"), (1, "x.tar/c.png")]
+    assert (ended.totals.images["ok"], ended.totals.images["failed"]) == (3, 1)

@@ -85,6 +85,19 @@ def test_a_repeated_name_is_another_sample_with_its_own_labels(tmp_path):
     assert [bytes(data) for data in loaded.data] == [tiny.PNG, tiny.PNG + b"2"]
 
 
+def test_no_two_members_have_one_uri_whatever_they_are_called(tmp_path):
+    """Two images of one key would refuse the whole source."""
+    members = [
+        *[("../a.png", tiny.GIF)] * 3,
+        *[("b.png", tiny.PNG), ("b.png#2.png", tiny.GIF), ("b.png", tiny.PNG + b"2")],
+        *[("c#2.png", tiny.BMP), ("c#2.png", tiny.BMP + b"2"), ("c#2.png#2", b"")],
+    ]
+    loaded = read(Tars(uri=str(write_tar(tmp_path / "x.tar", members))))
+    found = verdicts(loaded.images)
+    assert list(found.values()).count("read/unsafe_path") == 3
+    assert list(found.values()).count("ok") == len(found) - 3 == 5
+
+
 def test_a_name_that_ends_like_a_repeated_one_is_read(tmp_path):
     loaded = read(Tars(uri=str(write_tar(tmp_path / "x.tar", {"a.png": tiny.PNG, "b#2.gif": b""}))))
     assert verdicts(loaded.images) == {"x.tar/a.png": "ok", "x.tar/b#2.gif": "read/empty"}

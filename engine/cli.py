@@ -25,6 +25,7 @@ from engine.overview import checks_table, failures_table, options_table, plan_ov
 from engine.progress import LogObserver, TerminalObserver
 from engine.run import annotate as run_annotate
 from engine.run import list_source, open_output
+from engine.source import SOURCES
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.status import read_status
@@ -157,6 +158,12 @@ def inspect(
         raise ConfigError("inspect: name an image, or give --draw FILE.png for a contact sheet")
     if draw is not None:
         out.print(f"wrote {draw}")
+
+
+@app.command()
+def sources(name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """What kinds of sources there are; with a name, its options and defaults."""
+    out.print(options_table(SOURCES, name))
 
 
 @app.command()

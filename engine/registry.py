@@ -14,7 +14,7 @@ from engine.errors import ConfigError
 class Registry:
     """Names and the `module:Class` behind each; nothing is imported before it is asked for."""
 
-    what: str  # "specialist" or "rule", for messages
+    what: str  # "specialist", "rule" or "source.kind", for messages
     table: Mapping[str, str]
     group: str  # the entry point group where installed packages name theirs
 

@@ -2,21 +2,25 @@
 
 from dataclasses import fields
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.registry import Registry
 from engine.source.shapes import Source
 
-# Kind -> class. The fields of the class are the options of the kind.
-SOURCES = {
-    "images": "engine.source.images:Images",
-    "webdataset": "engine.source.tars:Tars",
-    "parquet": "engine.source.parquet_images:ParquetImages",
-    "table": "engine.source.tables:Tables",
-    "synthetic": "engine.source.synthetic:Synthetic",
-}
+# The fields of a class are the options of its kind.
+SOURCES = Registry(
+    "source.kind",
+    {
+        "images": "engine.source.images:Images",
+        "webdataset": "engine.source.tars:Tars",
+        "parquet": "engine.source.parquet_images:ParquetImages",
+        "table": "engine.source.tables:Tables",
+        "synthetic": "engine.source.synthetic:Synthetic",
+    },
+    group="fld.sources",
+)
 # What `auto` makes of the end of a uri; anything else is a folder or bucket of images.
 _ENDINGS = {
     **dict.fromkeys((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.zst"), "webdataset"),
@@ -77,10 +81,7 @@ def find_source(kind: str, uri: str) -> Any:
     """
     if kind == "auto":
         kind = _kind_of(uri)
-    if kind not in SOURCES:
-        raise ConfigError(f"source.kind {kind!r} is not known; known: auto, {', '.join(SOURCES)}")
-    module, _, name = SOURCES[kind].partition(":")
-    return getattr(import_module(module), name)
+    return SOURCES.find(kind)
 
 
 def _kind_of(uri: str) -> str:
@@ -94,6 +95,7 @@ def _kind_of(uri: str) -> str:
     if what is not None:
         raise ConfigError(
             f"source.uri {uri!r} looks like {what}, which no kind of source reads; "
-            f"give a folder or bucket of images, or set source.kind to one of: {', '.join(SOURCES)}"
+            "give a folder or bucket of images, or set source.kind to one of: "
+            f"{', '.join(SOURCES.names())}"
         )
     return "images"

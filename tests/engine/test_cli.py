@@ -16,7 +16,17 @@ from engine import cli
 from engine.source.local import LocalFolder
 from tests import tiny
 
-COMMANDS = ["annotate", "plan", "checks", "status", "failures", "inspect", "specialists", "rules"]
+COMMANDS = [
+    "annotate",
+    "plan",
+    "checks",
+    "status",
+    "failures",
+    "inspect",
+    "sources",
+    "specialists",
+    "rules",
+]
 
 
 @pytest.fixture
@@ -96,10 +106,10 @@ def test_wrong_usage_is_told_without_a_traceback(fld, arguments):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("kind", ["specialists", "rules"])
+@pytest.mark.parametrize("kind", ["sources", "specialists", "rules"])
 def test_listings_name_everything_with_one_line_each(fld, kind):
     code, out, _ = fld(kind)
-    names = (cli.SPECIALISTS if kind == "specialists" else cli.RULES).names()
+    names = getattr(cli, kind.upper()).names()
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()[1:]} == set(names)
 
@@ -108,6 +118,7 @@ def test_listings_name_everything_with_one_line_each(fld, kind):
     ("arguments", "expected"),
     [
         (["specialists", "null"], ["num_rows", "int", "3", "quiet_limit"]),
+        (["sources", "table"], ["columns", "images", "str | None"]),
         (["rules", "min_score"], ["limits", "{'*': 0.25}"]),
     ],
 )
@@ -117,7 +128,7 @@ def test_one_entry_is_listed_with_its_options_and_defaults(fld, arguments, expec
     assert all(word in out for word in expected)
 
 
-@pytest.mark.parametrize("kind", ["specialists", "rules"])
+@pytest.mark.parametrize("kind", ["sources", "specialists", "rules"])
 def test_an_unknown_entry_is_one_line(fld, kind):
     code, _, err = fld(kind, "nul")
     assert code == 2

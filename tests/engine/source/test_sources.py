@@ -21,7 +21,7 @@ from engine.source.synthetic import Synthetic
         pytest.param({}, r"source.uri is missing; give a folder", id="no-uri"),
         pytest.param(
             {"kind": "cocoa", "uri": "a"},
-            r"source.kind 'cocoa' is not known; known: auto, images, webdataset",
+            r"source.kind 'cocoa' is not known; known: images, parquet",
             id="kind",
         ),
         pytest.param(
@@ -52,7 +52,7 @@ def test_auto_decides_by_the_uri(tmp_path):
 
 
 def test_every_source_in_the_table_resolves():
-    for kind in SOURCES:
+    for kind in SOURCES.table:
         assert callable(find_source(kind, "").listing)
 
 

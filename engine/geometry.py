@@ -208,6 +208,24 @@ def suppress(
     return against >= 0, against
 
 
+def reading_order(boxes: Floats) -> Indices:
+    """Positions of boxes line by line from the top, each line from the left; shape (n, 4) in.
+
+    A box belongs to the line above it if its middle is above the bottom of the line's first box.
+    Rows without a box (NaN) come last, as they were.
+    """
+    middles = (boxes[:, 1] + boxes[:, 3]) / 2
+    from_top = np.argsort(middles, kind="stable")  # NaN last
+    lines = np.zeros(len(boxes), np.int64)
+    line, bottom = 0, -np.inf
+    for place in from_top.tolist():
+        if middles[place] >= bottom or np.isnan(middles[place]):
+            line, bottom = line + 1, boxes[place, 3]
+        lines[place] = line
+    order: Indices = from_top[np.lexsort((boxes[from_top, 0], lines[from_top]))]
+    return order
+
+
 def _decide(duels: Indices, num_places: int) -> Indices:
     """The best kept place each place loses against, -1 where it is kept.
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
+from engine.geometry import reading_order
 from engine.protocols import Image, Need, Replaces, Resources
 from engine.schema import box_array, claims
 from specialists.nouns import count_noun
@@ -119,7 +120,7 @@ class Composer:
         named: _Named = {}
         for image in np.unique(lines.images).tolist() if self.max_transcripts else []:
             rows = np.flatnonzero(lines.images == image)
-            read = rows[_reading_order(lines.boxes[rows])][: self.max_transcripts]
+            read = rows[reading_order(lines.boxes[rows])][: self.max_transcripts]
             named[image] = ([_quote(text) for text in lines.texts[read]], list(lines.ids[read]))
         return named
 
@@ -179,22 +180,6 @@ class _Regions:
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     values: npt.NDArray[np.object_] = column.to_numpy(zero_copy_only=False)
     return values.astype(object)
-
-
-def _reading_order(boxes: npt.NDArray[np.float32]) -> list[int]:
-    """Positions of boxes line by line from the top, each line from the left.
-
-    A box belongs to the line above it if its middle is above the bottom of the line's first box.
-    """
-    middles = (boxes[:, 1] + boxes[:, 3]) / 2
-    ordered: list[int] = []
-    line: list[int] = []
-    for i in np.argsort(middles, kind="stable").tolist():
-        if line and not middles[i] < boxes[line[0], 3]:
-            ordered += sorted(line, key=lambda j: boxes[j, 0])
-            line = []
-        line.append(i)
-    return ordered + sorted(line, key=lambda j: boxes[j, 0])
 
 
 def _quote(transcript: str) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.geometry import area, is_box, order_ring
+from engine.geometry import area, is_box, order_ring, reading_order
 from engine.schema import box_array
 from specialists.florence2_codec import (
     LEAST_RING_BINS,
@@ -61,23 +61,6 @@ def encode_pairs(
     columns = _Columns.read(rows, task, size_wh)
     columns = columns.take(columns.sorted(order))
     return list(_ENCODERS[task.name](task, columns))
-
-
-def reading_order(boxes: Floats) -> npt.NDArray[np.int64]:
-    """Positions of boxes line by line from the top, each line from the left; shape (n, 4) in.
-
-    A box belongs to the line above it if its middle is above the bottom of the line's first box.
-    Rows without a box (NaN) come last, as they were.
-    """
-    middles = (boxes[:, 1] + boxes[:, 3]) / 2
-    from_top = np.argsort(middles, kind="stable")  # NaN last
-    lines = np.zeros(len(boxes), np.int64)
-    line, bottom = 0, -np.inf
-    for place in from_top.tolist():
-        if middles[place] >= bottom or np.isnan(middles[place]):
-            line, bottom = line + 1, boxes[place, 3]
-        lines[place] = line
-    return from_top[np.lexsort((boxes[from_top, 0], lines[from_top]))]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from engine.geometry import (
     order_ring,
     paired_iou,
     pairwise_iou,
+    reading_order,
     ring_area,
     ring_points,
     rings_box,
@@ -151,3 +152,11 @@ def test_rings_box_spans_all_rings():
     assert rings_box([]) is None
     assert rings_box([[]]) is None
     assert rings_box([[1, 2, 3, 4, 5, 0], [9, 9, 8, 8]]) == [1, 0, 9, 9]
+
+
+def test_reading_order_goes_line_by_line():
+    boxes = np.float32(
+        [[50, 2, 60, 12], [0, 0, 40, 10], [0, 20, 9, 30], [np.nan] * 4, [70, -1, 80, 9]]
+    )
+    assert reading_order(boxes).tolist() == [1, 0, 4, 2, 3]
+    assert reading_order(np.empty((0, 4), np.float32)).tolist() == []

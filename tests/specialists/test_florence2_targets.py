@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.schema import claims
 from specialists.florence2_codec import decode_bins, parse_answer
-from specialists.florence2_targets import encode_pairs, reading_order
+from specialists.florence2_targets import encode_pairs
 from specialists.florence2_tasks import TASKS, decode_answer
 from tests.builders import rows
 
@@ -54,14 +54,6 @@ def test_objects_are_named_once_before_all_their_boxes():
 def test_the_order_is_the_one_asked_for(order, target):
     table = rows(text=["car", "dog"], box=[SMALL, LARGE])
     assert pairs("od", table, order)[0].target == target
-
-
-def test_reading_order_goes_line_by_line():
-    boxes = np.float32(
-        [[50, 2, 60, 12], [0, 0, 40, 10], [0, 20, 9, 30], [np.nan] * 4, [70, -1, 80, 9]]
-    )
-    assert reading_order(boxes).tolist() == [1, 0, 4, 2, 3]
-    assert reading_order(np.empty((0, 4), np.float32)).tolist() == []
 
 
 @pytest.mark.parametrize(

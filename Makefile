@@ -29,7 +29,7 @@ demo: setup ## Annotate synthetic scenes and photos with real models; pictures i
 	$(BIN)/fld demo demo
 
 test: setup ## All tests that need neither a GPU nor a model hub (under 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Tests without Ray, servers and weights (under a minute)
 	$(BIN)/python -m pytest -m "not slow and not ray and not weights and not s3"

@@ -93,7 +93,8 @@ class Labels:
         A field is a text or a list of texts, a class, or a mapping of such (the JSON of a sample:
         its text then stands in `extra` of its first row); our own nested views give back all their
         rows. Bytes are decoded by the name of their field. A text that an earlier field of the
-        image gave already is not taken twice. Fields without a meaning here are passed over.
+        image gave already is not taken twice, but in a view, where other rows may name it. Fields
+        without a meaning here are passed over.
         """
         told = Told(licence=self.licence)
         for name, value in fields.items():
@@ -162,10 +163,10 @@ def _decoded(name: str, value: Any) -> Any:
 
 
 def _is_repeated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    if row["kind"] != "text":
+    if row["kind"] != "text" or "annotation_id" in row:
         return False
-    said = (row["role"], row["text"])
-    return any(said == (other.get("role"), other.get("text")) for other in rows)
+    said = ("text", row["role"], row["text"])
+    return any(said == (other["kind"], other.get("role"), other.get("text")) for other in rows)
 
 
 def _nested_rows(view: dict[str, Any]) -> Iterator[dict[str, Any]]:

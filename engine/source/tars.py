@@ -176,15 +176,28 @@ class _Archive:
                 wanted[i], failures[i] = self._wanted(row)
             except ReadError as err:
                 found[i] = err
-        ranges = sorted({(p["offset"], p["size"]) for parts in wanted.values() for p in parts})
-        content = dict(_ranges(stream, ranges))
+        ranges = {i: _with_header(parts) for i, parts in wanted.items()}
+        content = dict(_ranges(stream, sorted({each for some in ranges.values() for each in some})))
         for i, parts in wanted.items():
-            given = [content.get((part["offset"], part["size"])) for part in parts]
-            if any(part is None for part in given):
-                found[i] = ReadError("broken_archive", "the archive ends before this member does")
-            else:
-                found[i] = self._sample(parts, given, failures[i])
+            given = [content.get(each) for each in ranges[i]]
+            found[i] = self._checked(rows[i], parts, given, failures[i])
         yield from (found[i] for i in range(len(rows)))
+
+    def _checked(
+        self,
+        row: dict[str, Any],
+        wanted: list[dict[str, Any]],
+        given: Sequence[pa.Buffer | None],
+        failures: list[Failure],
+    ) -> Sample | ReadError:
+        parts = [part for part in given if part is not None]
+        if len(parts) < len(given):
+            return ReadError("broken_archive", "the archive ends before this member does")
+        try:
+            _check_header(parts[0].slice(0, BLOCK), row["uri"], wanted[0]["size"])
+        except ReadError as err:
+            return err
+        return self._sample(wanted, [parts[0].slice(BLOCK), *parts[1:]], failures)
 
     def _wanted(self, row: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Failure]]:
         """The places to read, the image's first, and the labels that are too large to be."""
@@ -246,6 +259,13 @@ class _Archive:
             told.rows,
             [*failures, *told.failures],
         )
+
+
+def _with_header(wanted: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Offset and size of every part; the image's begins at its header."""
+    image, *labels = wanted
+    header = (image["offset"] - BLOCK, image["size"] + BLOCK)
+    return [header, *((part["offset"], part["size"]) for part in labels)]
 
 
 def _ranges(

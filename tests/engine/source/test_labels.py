@@ -145,6 +145,30 @@ def test_our_own_views_give_back_their_rows():
     assert got["g1"]["text_id"] == got["t1"]["annotation_id"]
 
 
+def test_a_view_keeps_texts_that_say_the_same_and_what_points_at_them():
+    """Two models may write one caption; each has phrases of its own."""
+    text = {"role": "brief", "text": "a dog"}
+    phrase = {"role": "phrase", "text": "dog", "span": [2, 5], "box": [0, 0, 2, 2]}
+    view = {
+        "image": {},
+        "texts": [{**text, "annotation_id": "t1"}, {**text, "annotation_id": "t2"}],
+        "regions": [],
+        "grounding": [{**phrase, "annotation_id": f"g{i}", "text_id": f"t{i}"} for i in (1, 2)],
+    }
+    table, failures = claimed({"json": json.dumps(view).encode()})
+    assert (failures, table.num_rows) == ([], 4)
+    assert set(table["text_id"].to_pylist()[2:]) == set(table["annotation_id"].to_pylist()[:2])
+
+
+def test_a_text_is_not_a_repetition_of_a_regions():
+    row = {"annotation_id": "r", "role": "brief", "text": "a dog"}
+    view = {"image": {}, "texts": [], "grounding": []}
+    view["regions"] = [{"region_id": "r", "box": [0, 0, 2, 2], "texts": [row]}]
+    fields = {"json": json.dumps(view).encode(), "caption": "a dog"}
+    told = Labels(name="d", texts={"caption": "brief"}).read(fields)
+    assert [row["kind"] for row in told.rows] == ["region", "text"]
+
+
 @pytest.mark.parametrize(
     "region",
     [

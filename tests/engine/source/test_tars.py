@@ -208,8 +208,9 @@ def test_an_image_too_large_is_not_read(tmp_path):
         assert list(found.values()) == ["read/too_many_bytes", "ok"]
 
 
-def test_an_archive_written_anew_gives_no_bytes_of_another_member(tmp_path):
-    path = write_tar(tmp_path / "x.tar", {"a.png": tiny.PNG, "b.png": tiny.PNG + b"1"})
+@pytest.mark.parametrize("name", KINDS[:2])
+def test_an_archive_written_anew_gives_no_bytes_of_another_member(tmp_path, name):
+    path = write_tar(tmp_path / name, {"a.png": tiny.PNG, "b.png": tiny.PNG + b"1"})
     source = Tars(uri=str(path))
     plan = make_plan(source.listing(), 10)
     write_tar(path, {"b.png": tiny.PNG, "a.png": tiny.PNG + b"1"})

@@ -129,7 +129,7 @@ def check_same_run(
         before = {**before, "limit": now["limit"]}
         parts, more = (each["source"].get("sources", []) for each in (before, now))
         if parts and all(part in more for part in parts):
-            before["source"] = now["source"]
+            before["source"] = {**before["source"], "sources": more}
     lines = difference(before, now)
     if lines:
         raise ConfigError(

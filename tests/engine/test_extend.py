@@ -102,6 +102,8 @@ def test_sources_can_be_added_but_not_changed(photos, tmp_path):
         ("mine", "CC0", 1.0),
         ("made", None, 2.0),
     ]
+    with pytest.raises(ConfigError, match=r"made by another run.*shard_size: 2 -> 3"):
+        run({"sources": [first, made], "shard_size": 3}, out, extend=True)
     changed = {**first, "licence": "CC-BY-4.0"}
     with pytest.raises(ConfigError, match=r"made by another run.*sources.*CC0"):
         run({"sources": [changed, made]}, out, extend=True)

@@ -31,8 +31,8 @@ demo: setup ## Annotate synthetic scenes and photos with real models; pictures i
 test: setup ## All tests that need neither a GPU nor a model hub (under 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## Tests without Ray, servers and weights (under a minute)
-	$(BIN)/python -m pytest -m "not slow and not ray and not weights and not s3"
+test-fast: setup ## Tests without Ray, servers and weights (two or three minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not weights and not s3"
 
 check: setup ## Read-only: lint, format, types, import layers
 	$(BIN)/ruff check .

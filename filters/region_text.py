@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.errors import ConfigError
 from engine.protocols import Context
 from engine.schema import Tables, Verdicts
 from filters.columns import Flags, Floats, Indices, flags, is_word, one_chunk, words_of
@@ -24,25 +23,15 @@ class BestRegionText:
     never compete with each other. List it after `phrase_blacklist`, so that no banned phrase wins,
     and before `duplicate_region`, which would take a text from one region because another has it.
     The choice by similarity is the paper's (Florence-2, 4.3).
-
-    Attributes:
-        sources: Whose rows are judged; null: everyone's.
     """
 
-    sources: tuple[str, ...] | None = None
     name: ClassVar[str] = "best_region_text"
     applies_to: ClassVar[tuple[str, ...]] = ("region",)
-
-    def __post_init__(self) -> None:
-        if self.sources is not None and not self.sources:
-            raise ConfigError(
-                "rule 'best_region_text': sources is empty; name one, or leave it out for all"
-            )
 
     def judge(self, tables: Tables, context: Context) -> Verdicts:
         """Verdict columns, one entry per row of `tables.annotations`, in its order."""
         rows = tables.annotations
-        judged = np.flatnonzero(self._candidates(rows) & context.fresh)
+        judged = np.flatnonzero(_candidates(rows) & context.fresh)
         scores = rows["text_score"].to_numpy()[judged]
         winner = np.full(rows.num_rows, -1, np.int64)
         winner[judged] = judged[_best_of_group(_groups(rows)[judged], scores)]
@@ -55,10 +44,10 @@ class BestRegionText:
             against=one_chunk(rows["annotation_id"]).take(against),
         )
 
-    def _candidates(self, rows: pa.Table) -> Flags:
-        scored = flags(pc.is_valid(rows["text_score"]))
-        found = is_word(rows["kind"], ["region"]) & is_word(rows["role"], ["brief"]) & scored
-        return found if self.sources is None else found & is_word(rows["source"], self.sources)
+
+def _candidates(rows: pa.Table) -> Flags:
+    scored = flags(pc.is_valid(rows["text_score"]))
+    return is_word(rows["kind"], ["region"]) & is_word(rows["role"], ["brief"]) & scored
 
 
 def _groups(rows: pa.Table) -> Indices:

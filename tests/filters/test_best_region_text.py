@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError
 from filters.region_text import BestRegionText
 from tests.builders import all_fresh, tables
 
 
-def judge(*, kept=(), sources=None, **columns):
+def judge(*, kept=(), **columns):
     given = tables(**{"role": "brief", "source": "picker"} | columns)
-    return BestRegionText(sources=sources).judge(given, all_fresh(given, kept=kept))
+    return BestRegionText().judge(given, all_fresh(given, kept=kept))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +57,3 @@ def test_best_region_text_measures_the_texts_own_score_against_the_winners():
 def test_best_region_text_lets_kept_rows_of_earlier_levels_take_no_part():
     verdicts = judge(region_id=["r"] * 3, text_score=[0.9, 0.1, 0.2], kept=[0])
     assert verdicts.against.to_pylist() == [None, "row-2", None]
-
-
-def test_best_region_text_judges_only_the_sources_it_is_told():
-    columns = {"region_id": ["r"] * 4, "text_score": [0.1, 0.2, 0.3, 0.4]}
-    verdicts = judge(**columns, source=["a", "a", "b", "b"], sources=("b",))
-    assert verdicts.rejected.to_pylist() == [False, False, True, False]
-
-
-def test_best_region_text_refuses_no_sources():
-    with pytest.raises(ConfigError, match="sources is empty; name one, or leave it out for all"):
-        BestRegionText(sources=())

@@ -9,11 +9,10 @@ from itertools import islice
 import pyarrow as pa
 
 from engine.config import LimitsConfig
-from engine.errors import ConfigError
 from engine.sniff import HEAD_BYTES, sniff
 from engine.source.filesystem import open_location, read_each
 from engine.source.names import extension, image_keys
-from engine.source.shapes import LISTING, Entry, Listing, Location, ReadError, Sample
+from engine.source.shapes import LISTING, Entry, Listing, Location, ReadError, Sample, check_limit
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"})
 
@@ -58,8 +57,7 @@ class Images:
         One look per file, none inside but where the extension is missing. Ten million files take
         about a gigabyte in columns.
         """
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         ignored: Counter[str] = Counter()
         batches: list[pa.RecordBatch] = []
         missing = limit

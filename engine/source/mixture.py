@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.config import LimitsConfig
-from engine.errors import ConfigError
 from engine.source.names import image_keys
-from engine.source.shapes import LISTING, Listing, ReadError, Sample, Source
+from engine.source.shapes import LISTING, Listing, ReadError, Sample, Source, check_limit
 
 
 class Part(NamedTuple):
@@ -45,8 +44,7 @@ class Mixture:
 
     def listing(self, limit: int | None = None) -> Listing:
         """All parts, in the order of the config; see `engine.source.shapes.Source`."""
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         listings = [part.source.listing(limit) for part in self.parts]
         counts = [listing.images.num_rows for listing in listings]
         if limit is not None:

@@ -27,7 +27,7 @@ from engine.source.names import image_keys, shown_name
 from engine.source.objects import OBJECTS, category_names, check_format, regions_of
 from engine.source.row_files import ARROW, PARQUET, RowFile, open_rows
 from engine.source.saved import saved_files
-from engine.source.shapes import LISTING, Listing, Location, ReadError, Sample
+from engine.source.shapes import LISTING, Listing, Location, ReadError, Sample, check_limit
 from engine.source.tar_index import refused_row
 
 ENDINGS = (PARQUET, ARROW)
@@ -107,8 +107,7 @@ class ParquetImages:
         Raises:
             ConfigError: Also where a file has no column of image bytes.
         """
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         ignored: Counter[str] = Counter()
         batches: list[pa.RecordBatch] = []
         missing = limit

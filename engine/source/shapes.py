@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from engine.config import LimitsConfig
+from engine.errors import ConfigError
 from engine.failures import Failure
 
 # Bytes of a file, or rows of a table, that belong to an image: `field` is what a tar calls them
@@ -84,6 +85,16 @@ class Listing:
     uri: str  # the source's, for messages
     images: pa.Table
     ignored: dict[str, int] = field(default_factory=dict)
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuses a limit of a listing that is below 1.
+
+    Raises:
+        ConfigError: With what was given.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
 
 
 class Opened(NamedTuple):

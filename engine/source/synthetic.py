@@ -8,7 +8,7 @@ import pyarrow as pa
 from engine.config import LimitsConfig
 from engine.errors import ConfigError
 from engine.source.names import image_keys
-from engine.source.shapes import LISTING, PLACE, Listing, ReadError, Sample
+from engine.source.shapes import LISTING, PLACE, Listing, ReadError, Sample, check_limit
 
 _DIGITS = 8  # of the number in a name, so that names sort as numbers do
 
@@ -39,8 +39,7 @@ class Synthetic:
 
     def listing(self, limit: int | None = None) -> Listing:
         """Names alone: sizes are null, because knowing them would mean generating every scene."""
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         count = self.num_images if limit is None else min(limit, self.num_images)
         uris = [f"scene-{index:0{_DIGITS}}.jpg" for index in range(count)]
         unknown = pa.nulls(count, pa.int64())

@@ -19,7 +19,7 @@ from engine.source.files import list_files, refuse_missing, split_files
 from engine.source.filesystem import open_location, read_each
 from engine.source.labels import Labels, join
 from engine.source.names import image_keys
-from engine.source.shapes import LISTING, PLACE, Listing, Location, ReadError, Sample
+from engine.source.shapes import LISTING, PLACE, Listing, Location, ReadError, Sample, check_limit
 from engine.source.table_files import ENDINGS, Said, TableFile, open_table
 from engine.source.table_uris import Root, root_of
 
@@ -105,8 +105,7 @@ class Tables:
         All tables are read whole even with a limit, since a later row may hold another text of an
         image. A million rows take some 450 MB meanwhile.
         """
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         found = _Found(self.root, limit)
         files = list_files(self.location, self.uri, ENDINGS)
         for file in files:

@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from engine.config import LimitsConfig
-from engine.errors import ConfigError
 from engine.failures import Failure, fail
 from engine.source.files import list_files, split_files
 from engine.source.filesystem import open_location, read_each
 from engine.source.labels import Labels
 from engine.source.names import decode_name, image_keys
-from engine.source.shapes import LISTING, Listing, Location, Opened, ReadError, Sample
+from engine.source.shapes import LISTING, Listing, Location, Opened, ReadError, Sample, check_limit
 from engine.source.tar_index import BLOCK, members, refused_row, samples
 
 _CODECS = {"gz": "gzip", "tgz": "gzip", "bz2": "bz2", "zst": "zstd"}
@@ -94,8 +93,7 @@ class Tars:
 
         A bucket's archives are streamed through, whole, since each header would be a request.
         """
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out")
+        check_limit(limit)
         ignored: Counter[str] = Counter()
         batches: list[pa.RecordBatch] = []
         missing = limit

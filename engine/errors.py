@@ -9,6 +9,10 @@ class ConfigError(EngineError):
     """A config value, path, name or right that is wrong before any work started."""
 
 
+class LabelsError(ConfigError):
+    """A file of labels that cannot be read or written as a whole; names the file and the line."""
+
+
 class TableError(EngineError):
     """A table that does not have the columns, types or values the schema asks for."""
 

@@ -40,6 +40,9 @@ CAUSES: dict[str, str] = {
     "not_json": "labels that are not valid JSON or text",
     "bad_labels": "labels of another shape than their format has",
     "too_many_labels": "labels larger than limits.max_label_bytes",
+    "unknown_image": "labels of an image that the set does not list",
+    "unknown_category": "a label whose class the set does not list",
+    "duplicate_id": "an id that another label of the set bears too",
     # annotate: one specialist failed on this image
     "raised": "the specialist raised an error",
     "timeout": "the specialist did not answer within runner.batch_timeout_s",

@@ -139,22 +139,48 @@ class Context:
     """What rules may look at beside the tables.
 
     `fresh` marks the rows under judgement; the others are kept rows of earlier levels. `seed` is
-    the run's.
+    the run's. `decisions` is what a `GlobalRule` came to over the whole dataset; null for others.
     """
 
     fresh: npt.NDArray[np.bool_]
     seed: int = 0
+    decisions: pa.Table | None = None
 
 
 class Rule(Protocol):
-    """A rule that rejects rows. Pure: reads columns, returns verdict columns, edits nothing."""
+    """A rule that rejects rows. Pure: reads columns, returns verdict columns, edits nothing.
+
+    It may have a method `needs() -> list[Need]` too, as specialists do, where it needs a model.
+    """
 
     name: ClassVar[str]
-    applies_to: ClassVar[tuple[str, ...]]  # kinds it judges
+    applies_to: ClassVar[tuple[str, ...]]  # kinds it judges; ("image",) judges images instead
 
     def judge(self, tables: Tables, context: Context) -> Verdicts:
         """One verdict per row of `tables.annotations`, in its order.
 
         The rows are those still kept when the rule's turn comes: earlier levels' survivors and the
         fresh rows no rule before it rejected. Verdicts on rows that are not fresh are not used.
+
+        A rule on images judges `tables.images` instead, one verdict per row: all are `ok` and
+        fresh. `against` names the image a rejected one is a duplicate of.
+        """
+
+
+class GlobalRule(Rule, Protocol):
+    """A rule that must have seen the whole dataset: measure each shard, reduce, judge each shard.
+
+    Found by having `measure`; only `fld filter` can run it.
+    """
+
+    def measure(self, tables: Tables) -> pa.Table:
+        """What `reduce` needs of one shard, as small as can be; the same columns for every shard.
+
+        `tables` are those of a finished label version: all images and rows, with their verdicts.
+        """
+
+    def reduce(self, measured: pa.Table) -> pa.Table:
+        """The decisions, from the measures of all shards in order; `judge` gets the whole table.
+
+        The same measures give the same table, byte for byte.
         """

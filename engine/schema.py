@@ -96,6 +96,8 @@ IMAGES = pa.schema(
         ("measured", pa.float32()),
         ("limit", pa.float32()),
         ("failures", pa.list_(FAILURE)),
+        ("source_id", pa.string()),  # an importer's own id and verbatim record, as for claims
+        ("extra", pa.string()),
     ]
 )
 

@@ -20,7 +20,10 @@ from engine import dataset
 from engine.checks import run_checks
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
+from engine.filter_summary import versions_table
+from engine.formats import FORMATS
 from engine.job import VERSION, Job
+from engine.label_commands import filter_job, run_export, run_filter, run_import
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
 from engine.run import annotate as run_annotate
@@ -158,6 +161,88 @@ def inspect(
         raise ConfigError("inspect: name an image, or give --draw FILE.png for a contact sheet")
     if draw is not None:
         out.print(f"wrote {draw}")
+
+
+@app.command("filter")
+def filter_(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="Judge by this rule alone again; may be repeated."),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option(help="Make the version before the current one current again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the summary; write nothing.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Of labels: start again where other rules made the ledger.")
+    ] = False,
+) -> None:
+    """Judge labels by rules: of a dataset, or of a file or folder in a format others use."""
+    job = filter_job(config, overrides or [])
+    failed = run_filter(job, out, only=only, undo_last=undo, dry_run=dry_run, overwrite=overwrite)
+    if failed:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def versions(place: Place, endpoint: Endpoint = None, region: Region = None) -> None:
+    """The label versions of a dataset, and what changed from one to the next."""
+    out.print(versions_table(open_location(place, endpoint=endpoint, region=region)))
+
+
+@app.command("import")
+def import_(
+    labels: Annotated[str, typer.Argument(metavar="SRC", help="A file or folder of labels.")],
+    place: Place,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Of the source, such as kind=coco images=photos; or of the config by full name.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Delete the dataset there and start again.")
+    ] = False,
+) -> None:
+    """Make a dataset of labels in a format others use, with its pictures where given."""
+    known = config_module.Config.model_fields
+    spelled = [
+        option if option.split("=")[0].split(".")[0] in known else f"source.{option}"
+        for option in options or []
+    ]
+    places = {"source": {"uri": labels}, "output": {"uri": place}}
+    job = compose(config_module.parse_config(places, spelled, "import"))
+    if run_import(job, out, overwrite=overwrite):
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command("export")
+def export_(
+    place: Place,
+    target: Annotated[str, typer.Argument(metavar="DST", help="The file or folder to write.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="kind=KIND", help="A format; `fld formats`.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Label version; the current one.")] = None,
+    source: Annotated[str | None, typer.Option(help="Rows of this source alone.")] = None,
+    endpoint: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """Write the kept rows of a dataset in a format others use."""
+    given = dict(option.partition("=")[::2] for option in options or [])
+    if set(given) != {"kind"}:
+        raise ConfigError(f"export: give kind=KIND; known: {', '.join(sorted(FORMATS.names()))}")
+    dataset_place = open_location(place, endpoint=endpoint, region=region)
+    run_export(dataset_place, {"uri": target, **given}, out, version=version, source=source)
+
+
+@app.command()
+def formats() -> None:
+    """What label formats there are to read and write."""
+    out.print(options_table(FORMATS, None))
 
 
 @app.command()

@@ -6,11 +6,12 @@ pixels or rows; what it awaits always has a limit.
 
 import asyncio
 import functools
+import itertools
 import logging
 import math
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -238,13 +239,14 @@ class RayCrew:
         slots = 2 * most if job.retry else most
         references: Any = _read.options(num_returns=4 + slots).remote(self._spec, job, slots)
         images, given, carried, counts, *rest = references
-        keys, num_batches, num_unasked, num_given = await self._stage(counts)
+        keys, num_batches, num_unasked, num_given, rules = await self._stage(counts)
         return Loaded(
             images,
             rest[:num_batches],
             keys,
             given,
             num_given,
+            rules,
             carried if job.retry else None,
             tuple(rest[num_batches : num_batches + num_unasked]),
         )
@@ -275,6 +277,40 @@ class RayCrew:
             _finish.remote(self._spec, job, loaded.images, state, totals, loaded.carried, *batches)
         )
         return marker
+
+
+class RayTasks:
+    """Runs a function over shards, as many at a time as there are cores; see `crew.Tasks`."""
+
+    def __init__(self, cpus: float, timeout_s: float) -> None:
+        self._at_once = max(1, int(cpus))
+        self._timeout_s = timeout_s
+
+    def __call__(
+        self, function: Callable[[Any, int], Any], spec: Any, shards: Iterable[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """Shard and result, in the order in which they are done.
+
+        Raises:
+            StoppedError: None was done within the time limit.
+        """
+        remote, shared = ray.remote(num_cpus=1, max_retries=3)(function), ray.put(spec)
+        waiting, running = iter(shards), dict[Any, int]()
+        while True:
+            for shard in itertools.islice(waiting, self._at_once + 1 - len(running)):
+                running[remote.remote(shared, shard)] = shard
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1, timeout=self._timeout_s)
+            if not done:
+                raise StoppedError(
+                    f"no shard was done within {self._timeout_s:g} s; is the storage still there? "
+                    "The same command resumes; runner.stage_timeout_s raises the limit"
+                )
+            try:
+                yield running.pop(done[0]), ray.get(done[0])
+            except ray.exceptions.RayTaskError as err:
+                raise _unwrapped(err) from err
 
 
 def _pack(table: pa.Table) -> pa.Buffer:
@@ -319,7 +355,8 @@ def _read(spec: StageSpec, job: ShardJob, num_slots: int) -> tuple[Any, ...]:
     found = Stages(spec).read(job)
     batches = [*found.batches, *found.unasked]
     padding = [None] * (num_slots - len(batches))
-    counts = (found.batch_keys, len(found.batches), len(found.unasked), found.num_given)
+    sizes = (len(found.batches), len(found.unasked))
+    counts = (found.batch_keys, *sizes, found.num_given, found.rules)
     carried = None if found.carried is None else _pack(found.carried)
     head = (_pack(found.images), _pack(found.given), carried, counts)
     return (*head, *map(_pack, batches), *padding)

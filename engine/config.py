@@ -72,6 +72,7 @@ class PartConfig(_Place):
     texts: dict[str, str] | None = None
     classes: list[str] = []
     images: str | None = None
+    annotations: str | None = None
     column: str | None = None
     columns: list[str] = []
     boxes: str | None = None
@@ -115,9 +116,14 @@ class SourceConfig(PartConfig):
 
 
 class OutputConfig(_Place):
-    """Where the dataset goes; `pixels: none` leaves the image bytes out of its tars."""
+    """Where the dataset goes, or a set of labels of some `kind`.
 
-    pixels: Literal["copy", "none"] = "copy"
+    `pixels: none` leaves the image bytes out of its tars, `views: false` the nested labels too.
+    """
+
+    kind: str = "auto"
+    pixels: Literal["copy", "none"] = "copy"  # unless it is set, a filter copies none
+    views: bool = True
 
 
 class RunnerConfig(_Strict):
@@ -178,25 +184,35 @@ class Config(_Strict):
         }
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), *, beside: bool = False
+) -> Config:
     """The config of a YAML file with `a.b=value` overrides on top.
 
-    Values of overrides are YAML; lists go by index.
+    Values of overrides are YAML; lists go by index. With `beside` an output that is not given is
+    the source itself.
 
     Raises:
         ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or
             a value of a wrong type or range.
     """
     return parse_config(
-        _read_yaml(path) if path else {}, overrides, str(path) if path else "config"
+        _read_yaml(path) if path else {},
+        overrides,
+        str(path) if path else "config",
+        beside=beside,
     )
 
 
-def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Config:
+def parse_config(
+    raw: Mapping[str, Any], overrides: Sequence[str], where: str, *, beside: bool = False
+) -> Config:
     """As `load_config`, from a mapping that is already read."""
     merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
     for override in overrides:
         _apply(merged, override)
+    if beside:
+        _put_beside(merged)
     _name_null(merged.get("specialists"))
     try:
         config = _strictly(Config, merged)
@@ -309,6 +325,15 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         elif isinstance(node, dict) and node.get(step) is None:
             node[step] = {}
         node = node[key]
+
+
+def _put_beside(raw: dict[str, Any]) -> None:
+    """An output that is not given is the source itself, reached the same way."""
+    source = raw.get("source")
+    output = raw.get("output") or {}
+    if isinstance(source, dict) and "uri" in source and "uri" not in output:
+        reach = {name: source[name] for name in _Place.model_fields if name in source}
+        raw["output"] = {**reach, **output}
 
 
 def _index(items: list[Any], step: str, override: str) -> int:

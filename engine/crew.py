@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from engine.config import RunnerConfig
 from engine.output import local_path
@@ -43,6 +44,38 @@ async def open_crew(
         yield crew
     finally:
         crew.close()
+        cluster.disconnect()
+
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class Tasks(Protocol):
+    """Runs one function over many shards, here or on a cluster."""
+
+    def __call__(
+        self, function: Callable[[S, int], R], spec: S, shards: Iterable[int]
+    ) -> Iterator[tuple[int, R]]:
+        """Shard and result, in the order in which they are done."""
+
+
+@contextlib.contextmanager
+def open_tasks(runner: RunnerConfig) -> Iterator[Tasks]:
+    """What runs plain functions of a shard, as the config asks; a cluster is left with the block.
+
+    Raises:
+        ConfigError: No cluster at runner.address.
+    """
+    if runner.kind == "serial":
+        yield lambda function, spec, shards: ((n, function(spec, n)) for n in shards)
+        return
+    from engine import cluster  # ray is loaded only by those who use it
+
+    cpus = cluster.connect(runner.address)
+    try:
+        yield cluster.RayTasks(cpus, runner.stage_timeout_s)
+    finally:
         cluster.disconnect()
 
 

@@ -2,9 +2,10 @@
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +22,24 @@ from engine.source.shapes import Location
 
 DATASET = "dataset.json"
 CONFIG = "config.yaml"
+FIRST = "round-0"  # the label version that annotating or importing makes
 PLAN = "plan.parquet"
 MODIFIED = "_run/modified.parquet"  # times differ between copies of the same files: not a data file
-MARKERS = "_run/markers.parquet"
 _ROLLED_UP = pa.schema([("shard", pa.int32()), ("marker", pa.string())])
 _AT_ONCE = 4096  # markers unpacked at a time
 _READERS = 16  # object stores answer slowly, but many at once
+
+
+def rolled_up(version: str) -> str:
+    """The file of all markers of a label version; a cache, and a data file of nobody."""
+    return f"_run/{version}.markers.parquet"
+
+
+def forget_rolled_up(output: Location) -> None:
+    """Deletes the caches of all versions, before their shards are."""
+    for name in output.names("_run"):
+        if name.endswith(".markers.parquet"):
+            output.delete(f"_run/{name}")
 
 
 def read_dataset(output: Location) -> dict[str, Any]:
@@ -52,23 +65,36 @@ def read_dataset(output: Location) -> dict[str, Any]:
 
 
 def create_dataset(
-    output: Location, config: Config, identity: dict[str, Any], plan: pa.Table, modified: pa.Array
+    output: Location,
+    config: Config,
+    identity: dict[str, Any],
+    plan: pa.Table,
+    modified: pa.Array,
+    order: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Writes plan, config and, last, dataset.json: with it the dataset exists."""
+    """Writes plan, config and, last, dataset.json: with it the dataset exists.
+
+    `order` is what judging it again needs: see `engine.versions.Version`.
+    """
     output.write(PLAN, _parquet(plan))
     output.write(MODIFIED, _parquet(pa.table({"modified": modified})))
     output.write(CONFIG, dump_config(config).encode())
     content = {
         "schema_version": SCHEMA_VERSION,
         **_said_of(config, identity, plan),
-        "versions": {"round-0": {"parent": None, "made_by": "annotate"}},
-        "current": "round-0",
+        "versions": {FIRST: {"parent": None, "made_by": "annotate", **order}},
+        "current": FIRST,
     }
-    _write_dataset(output, content)
+    write_dataset(output, content)
 
 
 def extend_dataset(
-    output: Location, config: Config, identity: dict[str, Any], added: pa.Table, modified: pa.Array
+    output: Location,
+    config: Config,
+    identity: dict[str, Any],
+    added: pa.Table,
+    modified: pa.Array,
+    order: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Appends images to the plan as new shards; those that are there stay as they are.
 
@@ -80,6 +106,7 @@ def extend_dataset(
         identity: As of this run.
         added: Rows of a plan, their shards numbered on.
         modified: When each of them was last modified.
+        order: As for `create_dataset`.
     """
     plan, times = read_plan(output)
     if added.num_rows:
@@ -89,7 +116,16 @@ def extend_dataset(
         output.write(PLAN, _parquet(plan))
         output.write(MODIFIED, _parquet(pa.table({"modified": times})))
         output.write(CONFIG, dump_config(config).encode())
-    _write_dataset(output, {**read_dataset(output), **_said_of(config, identity, plan)})
+    content = {**read_dataset(output), **_said_of(config, identity, plan)}
+    content["versions"][FIRST] |= order
+    write_dataset(output, content)
+
+
+def replace_plan(output: Location, plan: pa.Table) -> None:
+    """Writes the plan of a dataset whose images were not known when it was begun."""
+    output.write(PLAN, _parquet(plan))
+    counts = {"images": plan.num_rows, "shards": count_shards(plan)}
+    write_dataset(output, {**read_dataset(output), **counts})
 
 
 def _said_of(config: Config, identity: dict[str, Any], plan: pa.Table) -> dict[str, Any]:
@@ -109,7 +145,8 @@ def _said_of(config: Config, identity: dict[str, Any], plan: pa.Table) -> dict[s
     }
 
 
-def _write_dataset(output: Location, content: dict[str, Any]) -> None:
+def write_dataset(output: Location, content: dict[str, Any]) -> None:
+    """Replaces dataset.json."""
     output.write(DATASET, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -211,10 +248,10 @@ class Markers:
                 some = shards[start : start + _AT_ONCE]
                 texts = [zlib.decompress(self._found[shard]).decode() for shard in some]
                 writer.write_batch(pa.record_batch([some, texts], schema=_ROLLED_UP))
-        self._output.write(MARKERS, buffer.getvalue())
+        self._output.write(rolled_up(self._version), buffer.getvalue())
 
     def _rolled_up(self) -> Iterator[tuple[int, bytes]]:
-        raw = read_if_there(self._output, MARKERS)
+        raw = read_if_there(self._output, rolled_up(self._version))
         if raw is None:
             return
         try:

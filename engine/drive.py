@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import signal
 import time
@@ -17,6 +16,7 @@ from engine.events import EventLog
 from engine.job import VERSION, Job, Observer
 from engine.judge import raise_alarm
 from engine.lease import RENEW_S, Lease
+from engine.output import disk_error
 from engine.shard import Crew, JudgePlan, ShardDone, ShardJob, run_shard
 from engine.sink import Target
 from engine.source.shapes import Location
@@ -69,7 +69,7 @@ class Drive:
             # SystemExit: Ray answers a SIGTERM with it while it starts
             raise StoppedError("stopped by a signal; the same command resumes") from err
         except OSError as err:
-            raise self._disk_error(err) from err
+            raise disk_error(err, self._output) from err
         finally:
             with contextlib.suppress(OSError, EngineError):  # a full disk has been told already
                 self._status.write(self._run, state)
@@ -165,13 +165,6 @@ class Drive:
             batch_size=config.runner.batch_size,
             judge_plan=JudgePlan(tuple(self._job.rules), replacing, config.seed),
         )
-
-    def _disk_error(self, err: OSError) -> Exception:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(err):
-            return StoppedError(
-                f"{self._output.uri}: no space left; free some and run the same command again"
-            )
-        return err
 
 
 def _cancel_on_signals(task: "asyncio.Task[Any]") -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config import Config
+from engine.dataset import FIRST
 from engine.judge import RuleEntry
 from engine.protocols import Specialist
 from engine.status import Run
 
-VERSION = "round-0"  # the label version that annotating makes
+VERSION = FIRST
 
 
 class Observer:

@@ -48,6 +48,7 @@ def judge(
     *,
     replacing: Mapping[str, Replaces] = MappingProxyType({}),
     seed: int = 0,
+    decisions: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> tuple[pa.Table, RuleCounts]:
     """Verdicts on the fresh rows, with the kept rows of earlier levels as context.
 
@@ -59,6 +60,7 @@ def judge(
         rules: In order; a rule sees only what the rules before it left.
         replacing: When rows of a source supersede their parents; of those not named they never do.
         seed: The run's, for rules that draw.
+        decisions: What rules over the whole dataset came to, by name.
 
     Returns:
         All rows, earlier ones first, with verdicts; and the counts of each rule, in their order.
@@ -71,7 +73,9 @@ def judge(
     alive, seen = np.arange(rows.num_rows), rows
     counts: RuleCounts = {}
     for entry in rules:
-        context = Context(fresh=is_fresh[alive], seed=seed)
+        if "image" in entry.rule.applies_to:
+            continue  # see `engine.judge_images`
+        context = Context(is_fresh[alive], seed, decisions.get(entry.rule.name))
         judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
         answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
@@ -82,7 +86,7 @@ def judge(
             alive, seen = alive[~rejected], seen.filter(pa.array(~rejected))
     new = verdicts.table(is_fresh)
     judged_rows = pa.table([*fresh.columns, *new.columns], schema=ANNOTATIONS)
-    earlier = _supersede(earlier, judged_rows, replacing) if replacing else earlier
+    earlier = supersede(earlier, judged_rows, replacing) if replacing else earlier
     return pa.concat_tables([earlier, judged_rows]).unify_dictionaries(), counts
 
 
@@ -184,8 +188,8 @@ def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     return np.asarray(found.to_numpy(), bool)
 
 
-def _supersede(earlier: pa.Table, fresh: pa.Table, replacing: Mapping[str, Replaces]) -> pa.Table:
-    """Earlier kept rows, superseded where a row of a replacing source names them a parent.
+def supersede(earlier: pa.Table, fresh: pa.Table, replacing: Mapping[str, Replaces]) -> pa.Table:
+    """Earlier rows, those kept superseded where a row of a replacing source names them a parent.
 
     What a person said, only a person's row supersedes.
     """

@@ -1,6 +1,7 @@
 """What a dataset's place must do beyond reading and writing: take over files, be emptied."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoppedError
 from engine.source.local import LocalFolder
 from engine.source.shapes import Location, ReadError
 
@@ -107,6 +108,15 @@ def remove_leftovers(output: Location) -> None:
         for path in root.glob(pattern):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
+
+
+def disk_error(err: OSError, output: Location) -> Exception:
+    """A full disk as what it is to a user; any other error as it was."""
+    if err.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(err):
+        return StoppedError(
+            f"{output.uri}: no space left; free some and run the same command again"
+        )
+    return err
 
 
 def _sync(path: Path) -> None:

@@ -72,11 +72,11 @@ def annotate(
     with Lease.take(output) as lease:
         remove_leftovers(output)
         if extend and not is_new:
-            ignored = _extend(output, job.config, identity, limit)
+            ignored = _extend(output, job, identity, limit)
         if fresh is not None:
             if not overwrite and output.exists(dataset.DATASET):
                 raise ConfigError(f"{output.uri}: another run has just made a dataset there")
-            _start_dataset(output, job.config, identity, fresh)
+            _start_dataset(output, job, identity, fresh)
             ignored, fresh = fresh.ignored, None  # the plan is read back: one copy is enough
         plan, modified = dataset.read_plan(output)
         run = Run(plan, dataset.count_shards(plan), levels)
@@ -171,18 +171,27 @@ def _refuse_foreign(output: Location) -> None:
             )
 
 
-def _start_dataset(
-    output: Location, config: Config, identity: dict[str, Any], listed: Listed
-) -> None:
+def _start_dataset(output: Location, job: Job, identity: dict[str, Any], listed: Listed) -> None:
     empty(output, keep="_run", markers=DONE, proof=dataset.DATASET)
-    output.delete(dataset.MARKERS)
-    dataset.create_dataset(output, config, identity, listed.plan, listed.modified)
+    dataset.forget_rolled_up(output)
+    dataset.create_dataset(
+        output, job.config, identity, listed.plan, listed.modified, order_of(job)
+    )
+
+
+def order_of(job: Job) -> dict[str, Any]:
+    """In which order the rows of a run came and which replace others: see `Version`."""
+    given = list(source_of(job.config).produces)
+    levels = [given, *levels_of(job)] if given else levels_of(job)
+    replacing = {s.name: s.replaces for s in job.specialists if s.replaces != "never"}
+    return {"levels": levels, "replacing": replacing}
 
 
 def _extend(
-    output: Location, config: Config, identity: dict[str, Any], limit: int | None
+    output: Location, job: Job, identity: dict[str, Any], limit: int | None
 ) -> dict[str, int]:
     """Appends the images of the source that the plan does not know; returns what was ignored."""
+    config = job.config
     plan, _ = dataset.read_plan(output)
     listing = source_of(config).listing()
     new = pc.invert(pc.is_in(listing.images["uri"], plan["uri"]))
@@ -191,7 +200,7 @@ def _extend(
     if listing.images.num_rows:
         first = dataset.count_shards(plan)
         added = make_plan(listing, config.source.shard_size, limit, first_shard=first)
-    dataset.extend_dataset(output, config, identity, *added)
+    dataset.extend_dataset(output, config, identity, *added, order_of(job))
     return listing.ignored
 
 

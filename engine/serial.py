@@ -62,6 +62,7 @@ class SerialCrew:
             found.batch_keys,
             found.given,
             found.num_given,
+            found.rules,
             found.carried,
             tuple(found.unasked),
         )

@@ -45,6 +45,7 @@ class Loaded:
     batch_keys: list[list[str]]  # image keys of each batch
     given: Any = None  # claims that came with the images, or a handle
     num_given: dict[str, int] = field(default_factory=dict)  # of them, by source
+    rules: RuleCounts = field(default_factory=dict)  # of the rules on images
     carried: Any = None  # retry: claims kept from the run before, or a handle
     unasked: tuple[Any, ...] = ()  # retry: images that keep their claims, BATCH tables or handles
 
@@ -129,7 +130,7 @@ async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) 
     loaded = await crew.read(job)
     rows: list[Any] = [None] * len(loaded.batches)
     state: Any = None
-    totals = Totals()
+    totals = Totals(rules=dict(loaded.rules))
     if loaded.num_given:
         level = Level(answers=[loaded.given], num_rows=dict(loaded.num_given))
         state, rows, counts = await crew.settle(loaded, None, level, list(loaded.num_given))

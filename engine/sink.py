@@ -73,6 +73,7 @@ class Target:
     version: str
     scratch: Path  # for a local output on its file system, so that a rename commits
     pixels: bool = True
+    views: bool = True  # whether tars hold the nested view of each image
 
 
 def write_shard(
@@ -92,7 +93,7 @@ def write_shard(
         shard: Its number.
         images: Every image of the plan, in the IMAGES schema.
         annotations: Every claim with its verdict.
-        data: Encoded bytes of the `ok` images by image_key; empty to write json only.
+        data: Encoded bytes of the `ok` images by image_key, of those that have any.
         expected: What left the source and the specialists.
         rules: Rows judged and rejected by each rule, for the marker.
 
@@ -119,7 +120,7 @@ def _commit(
     data: dict[str, Any],
     rules: dict[str, list[int]],
 ) -> dict[str, Any]:
-    members = list(_members(images, annotations, data))
+    members = list(_members(images, annotations, data, views=target.views))
     written = {
         files.tar: _write_tar(scratch / files.tar, members),
         files.annotations: _write_table(scratch / files.annotations, annotations),
@@ -164,13 +165,16 @@ def _check_conservation(
 
 
 def _members(
-    images: pa.Table, annotations: pa.Table, data: dict[str, Any]
+    images: pa.Table, annotations: pa.Table, data: dict[str, Any], *, views: bool
 ) -> Iterator[tuple[str, Any]]:
+    if not (data or views):
+        return
     for view in nested_views(images, annotations):
         key, suffix = view["image"]["image_key"], view["image"]["format"]
-        if data:
+        if key in data:
             yield f"{key}.{_EXTENSIONS.get(suffix, suffix)}", data[key]
-        yield f"{key}.json", to_json(view)
+        if views:
+            yield f"{key}.json", to_json(view)
 
 
 def _write_tar(path: Path, members: Sequence[tuple[str, Any]]) -> dict[str, Any]:

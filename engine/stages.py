@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from engine.config import Config, LimitsConfig, MixedConfig, PartConfig
 from engine.errors import ConfigError
 from engine.given import given_rows
+from engine.judge import RuleCounts
+from engine.judge_images import judge_images
 from engine.retry import read_again
 from engine.shard import (
     JudgePlan,
@@ -84,6 +86,8 @@ class Stages:
             positions = range(loaded.images.num_rows)
         given, refused = given_rows(loaded.given)
         images, data = add_failures(loaded.images, refused), loaded.data
+        plan = self._spec.judge_plan
+        images, rules = judge_images(images, plan.rules, seed=plan.seed)
         if job.retry:
             asked, rest = set(positions), range(images.num_rows)
             settled = [i for i in rest if i not in asked] if self._spec.target.pixels else []
@@ -91,7 +95,7 @@ class Stages:
         batches = cut_batches(images, data, positions, self._spec.batch_size)
         keys = [batch["image_key"].to_pylist() for batch in batches]
         counts = self._count_given(given, carried)
-        return ReadShard(images, batches, keys, given, counts, carried, unasked)
+        return ReadShard(images, batches, keys, given, counts, rules, carried, unasked)
 
     def _count_given(self, given: pa.Table, carried: pa.Table | None) -> dict[str, int]:
         """Rows by source of those just given; a source of which rows are carried counts from 0."""
@@ -139,6 +143,7 @@ class ReadShard:
     batch_keys: list[list[str]]
     given: pa.Table  # claims that came with the images
     num_given: dict[str, int]  # by source
+    rules: RuleCounts  # of the rules on images
     carried: pa.Table | None
     unasked: list[pa.Table]
 

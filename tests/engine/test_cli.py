@@ -87,7 +87,7 @@ def test_the_installed_command_starts_and_ends_cleanly():
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
-    assert "Reject rows that rest on a row which was not kept." in run.stdout
+    assert "Reject rows that rest on a row, or on an image, which was not kept." in run.stdout
 
 
 @pytest.mark.parametrize(

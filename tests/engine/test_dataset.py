@@ -14,7 +14,6 @@ from engine.config import load_config
 from engine.dataset import (
     CONFIG,
     DATASET,
-    MARKERS,
     MODIFIED,
     PLAN,
     Markers,
@@ -23,6 +22,7 @@ from engine.dataset import (
     count_shards,
     read_dataset,
     read_plan,
+    rolled_up,
 )
 from engine.errors import ConfigError
 from engine.judge import RuleCount
@@ -153,19 +153,21 @@ def test_the_rolled_up_table_spares_reading_markers_and_no_more(tmp_path):
 def test_a_broken_rolled_up_table_is_made_anew(tmp_path, content):
     place = dataset(tmp_path, ["a"])
     commit(place, 0, images("a"))
-    place.output.write(MARKERS, content)
+    place.output.write(rolled_up(VERSION), content)
     markers = Markers(place.output, VERSION)
     assert markers.load() == {0}
-    assert place.output.read(MARKERS).data.to_pybytes() == content  # who looks writes nothing
+    assert (
+        place.output.read(rolled_up(VERSION)).data.to_pybytes() == content
+    )  # who looks writes nothing
     markers.save()
-    table = pq.read_table(pa.BufferReader(place.output.read(MARKERS).data))
+    table = pq.read_table(pa.BufferReader(place.output.read(rolled_up(VERSION)).data))
     assert table["shard"].to_pylist() == [0]
 
 
 def test_a_rolled_up_table_of_other_columns_is_made_anew(tmp_path):
     place = dataset(tmp_path, ["a"])
     commit(place, 0, images("a"))
-    pq.write_table(pa.table({"shard": [0]}), tmp_path / "out" / MARKERS)
+    pq.write_table(pa.table({"shard": [0]}), tmp_path / "out" / rolled_up(VERSION))
     assert Markers(place.output, VERSION).load() == {0}
 
 

@@ -46,7 +46,7 @@ def test_markers_are_rolled_up_while_the_run_goes_on(tmp_path, monkeypatch):
 
     class Watching(Observer):
         def shard_done(self, run, marker):
-            seen.append(pq.read_table(tmp_path / "out" / dataset.MARKERS).num_rows)
+            seen.append(pq.read_table(tmp_path / "out" / dataset.rolled_up(dataset.FIRST)).num_rows)
 
     made = job(tmp_path / "out", num_images=30, work_ms=50)
     annotate(made, Watching())

@@ -62,7 +62,7 @@ def test_labels_of_an_archive_are_rows_and_the_specialists_see_them(tmp_path, ru
         ("x.tar/a.png", "a dot"): "kept",
         ("x.tar/c.bmp", "the image"): "kept",
         ("x.tar/d.png", "the same picture, said otherwise"): "kept",
-        ("x.tar/e.jpg", "said of nothing"): "kept",
+        ("x.tar/e.jpg", "said of nothing"): "rejected",
     }
     own = [row for row in table(tmp_path, "annotations") if row["source"] == "null"]
     assert len(own) == 4

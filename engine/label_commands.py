@@ -1,0 +1,237 @@
+"""The commands on labels that exist: filter, import, export, versions."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from engine import dataset
+from engine.compose import compose
+from engine.config import load_config, parse_config
+from engine.errors import ConfigError
+from engine.exchange import kept_labels
+from engine.filter_summary import filter_summary
+from engine.filtering import Filtering, filter_dataset
+from engine.formats.places import made, new_place
+from engine.formats.shapes import Format, LabelSet, Place
+from engine.importing import Importing, Judging, open_labels
+from engine.job import Job
+from engine.source.filesystem import open_location
+from engine.source.shapes import Location
+from engine.versions import find_version, undo
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 5.0  # between lines of progress
+_MOST_NOTES = 20  # of what labels or formats have to say
+
+
+def filter_job(config: Path, overrides: list[str]) -> Job:
+    """The job of a filter; without a file, our own rules and the overrides."""
+    if "=" in str(config) and not config.exists():
+        ours = yaml.safe_load((files("configs") / "filter.yaml").read_text(encoding="utf-8"))
+        return compose(parse_config(ours, [str(config), *overrides], "filter", beside=True))
+    return compose(load_config(config, overrides, beside=True))
+
+
+def run_filter(
+    job: Job,
+    out: Console,
+    *,
+    only: list[str] | None,
+    undo_last: bool,
+    dry_run: bool,
+    overwrite: bool,
+) -> int:
+    """Filters a dataset or a set of labels and prints what came of it.
+
+    Returns:
+        How many images have a failure.
+
+    Raises:
+        ConfigError: What is asked does not fit what is there.
+    """
+    if job.config.specialists:
+        raise ConfigError("a filter runs no specialist; take `specialists` out, or `fld annotate`")
+    output = _dataset_of(job)
+    if output is None:
+        if undo_last or only:
+            raise ConfigError(
+                f"source.uri {job.config.source.uri}: --undo and --only are for datasets; there "
+                "is no dataset.json"
+            )
+        return _filter_labels(job, out, dry_run=dry_run, overwrite=overwrite)
+    if job.config.output.uri != job.config.source.uri:
+        raise ConfigError(
+            f"output.uri {job.config.output.uri}: the versions of a dataset lie beside each other; "
+            "leave it out, and `fld export` the new version"
+        )
+    if undo_last:
+        before, now = undo(output)
+        out.print(f"{now} is the current version again; {before} is still there", soft_wrap=True)
+        return 0
+    _filter_dataset(job, output, out, only, dry_run=dry_run)
+    return 0
+
+
+def _dataset_of(job: Job) -> Location | None:
+    """The dataset a source is, if it is one."""
+    source = job.config.source
+    if source.kind not in ("auto", "dataset"):
+        return None
+    place = open_location(source.uri, **_reach(source))
+    if place.exists(dataset.DATASET):
+        return place
+    if source.kind == "dataset":
+        raise ConfigError(f"source.uri {source.uri}: no dataset.json there")
+    return None
+
+
+def _reach(place: Any) -> dict[str, Any]:
+    return {"endpoint": place.endpoint, "region": place.region, "anonymous": place.anonymous}
+
+
+def _filter_dataset(
+    job: Job, output: Location, out: Console, only: list[str] | None, *, dry_run: bool
+) -> None:
+    config = job.config
+    asked = config.output.model_fields_set
+    filtering = Filtering(
+        output=output,
+        rules=job.rules,
+        options=config.rules,
+        only=only,
+        seed=config.seed,
+        pixels="pixels" in asked and config.output.pixels == "copy",
+        views=config.output.views,
+        runner=config.runner,
+    )
+    found = filter_dataset(filtering, Lines("shards"), dry_run=dry_run)
+    out.print(filter_summary(found.before, found.after, found.classes))
+    if dry_run:
+        out.print("nothing was written")
+        return
+    out.print(
+        f"{found.name} is the current version, made from {found.parent}; --undo goes back",
+        soft_wrap=True,
+    )
+
+
+def _filter_labels(job: Job, out: Console, *, dry_run: bool, overwrite: bool) -> int:
+    config = job.config
+    opened = open_labels(config.source, config)
+    if dry_run:
+        judging = Judging(config, job.rules, opened)
+        deque(judging.parts(), maxlen=0)
+        _say_what_came(judging, opened.labels, [], out)
+        out.print("nothing was written")
+        return sum(judging.totals.failures.values())
+    format_ = opened.format if config.output.kind == "auto" else made(config.output.kind)
+    place = _output_place(job, format_)
+    ledger = f"{config.output.uri.rstrip('/')}.ledger"
+    beside = config.output.model_copy(update={"uri": ledger, "pixels": "none", "views": False})
+    importing = Importing(
+        config.model_copy(update={"output": beside}),
+        job.rules,
+        opened,
+        open_location(ledger, **_reach(config.output)),
+    )
+    parts = _told(importing.run(overwrite=overwrite))
+    notes = format_.write(place, LabelSet(opened.labels.header, parts))
+    deque(parts, maxlen=0)  # a writer may stop before the end; the ledger has it all
+    _say_what_came(importing, opened.labels, notes, out)
+    out.print(f"wrote {place}; every verdict is in {ledger}", soft_wrap=True)
+    return sum(importing.totals.failures.values())
+
+
+def _output_place(job: Job, format_: Format) -> Place:
+    source, output = job.config.source, job.config.output
+    if output.uri.rstrip("/") == source.uri.rstrip("/"):
+        raise ConfigError(
+            f"output.uri is missing, or is the labels themselves ({source.uri}), which are never "
+            "changed; give another file or folder"
+        )
+    return new_place(output.uri, is_folder=format_.is_folder, **_reach(output))
+
+
+def _say_what_came(judging: Judging, labels: LabelSet, notes: list[str], out: Console) -> None:
+    out.print(filter_summary(None, judging.totals, judging.classes))
+    for name, count in sorted(judging.totals.failures.items()):
+        out.print(Text(f"could not be taken: {count:,} x {name}", style="red"))
+    _say_notes([*labels.header.notes, *notes], out)
+
+
+def _say_notes(notes: list[str], out: Console) -> None:
+    for note in notes[:_MOST_NOTES]:
+        out.print(Text(f"note: {note}"), soft_wrap=True)
+    if len(notes) > _MOST_NOTES:
+        out.print(f"... and {len(notes) - _MOST_NOTES:,} more notes")
+
+
+def run_import(job: Job, out: Console, *, overwrite: bool) -> int:
+    """Makes a dataset of labels; returns how many images have a failure."""
+    opened = open_labels(job.config.source, job.config)
+    output = open_location(job.config.output.uri, **_reach(job.config.output))
+    importing = Importing(job.config, job.rules, opened, output)
+    deque(_told(importing.run(overwrite=overwrite)), maxlen=0)
+    _say_what_came(importing, opened.labels, [], out)
+    out.print(f"wrote {output.uri}", soft_wrap=True)
+    return sum(importing.totals.failures.values())
+
+
+def run_export(
+    output: Location,
+    target: Mapping[str, Any],
+    out: Console,
+    *,
+    version: str | None,
+    source: str | None,
+) -> None:
+    """Writes the kept rows of a version in another format.
+
+    Args:
+        output: The dataset's.
+        target: `uri`, `kind`, and how a bucket is reached.
+        out: Where notes go.
+        version: Its name; null for the current one.
+        source: Rows of this source alone; null for all.
+    """
+    name, _ = find_version(output, version)
+    reach = {key: value for key, value in target.items() if key not in ("uri", "kind")}
+    format_ = made(target["kind"])
+    place = new_place(target["uri"], is_folder=format_.is_folder, **reach)
+    labels = kept_labels(output, name, target["kind"], source=source)
+    notes = format_.write(place, LabelSet(labels.header, _told(labels.parts)))
+    _say_notes(notes, out)
+    out.print(f"wrote {place} from {name}", soft_wrap=True)
+
+
+def _told(parts: Iterator[Any]) -> Iterator[Any]:
+    """The parts, with a line of progress now and then."""
+    lines, images = Lines("images"), 0
+    for part in parts:
+        images += part.images.num_rows
+        lines("read", images, 0)
+        yield part
+
+
+class Lines:
+    """A line of progress every few seconds, for work that has no bar."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last = time.monotonic()
+
+    def __call__(self, done: str, number: int, total: int) -> None:
+        """Says how far it is; a total of 0 is not known."""
+        if time.monotonic() - self._last < _EVERY_S:
+            return
+        self._last = time.monotonic()
+        of = f" of {total:,}" if total else ""
+        _log.info("%s %s%s %s", done, f"{number:,}", of, self._what)

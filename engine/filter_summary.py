@@ -37,14 +37,13 @@ def versions_table(output: Location) -> Table:
     versions, current = read_versions(output)
     table = _table("", ("version", "from", "made by"), ("kept", "rejected", "superseded"))
     table.add_column("what changed", overflow="fold")
-    kept: dict[str, dict[str, int]] = {}
+    totals = {name: _totals(output, name) for name in versions}
     for name, version in versions.items():
-        totals = _totals(output, name)
-        kept[name] = _by_status(totals.annotations)
+        counts = _by_status(totals[name].annotations)
         mark = f"{name} *" if name == current else name
         cells = [mark, version.parent or "-", _made_by(version)]
-        cells += [f"{kept[name][status]:,}" for status in _STATUS]
-        table.add_row(*cells, _changed(version, kept, name))
+        cells += [f"{counts[status]:,}" for status in _STATUS]
+        table.add_row(*cells, _changed(version, totals, name))
     table.caption = "* current"
     return table
 
@@ -53,14 +52,22 @@ def _made_by(version: Version) -> str:
     return f"{version.made_by} {', '.join(version.only)}" if version.only else version.made_by
 
 
-def _changed(version: Version, kept: Mapping[str, Mapping[str, int]], name: str) -> str:
+def _changed(version: Version, totals: Mapping[str, dataset.Totals], name: str) -> str:
+    """How many rows each rule rejects more or fewer than in the version before."""
     if not version.finished:
         return "not finished: the same command finishes it"
-    if version.parent is None or version.parent not in kept:
+    if version.parent is None or version.parent not in totals:
         return "-"
-    change = kept[name]["kept"] - kept[version.parent]["kept"]
-    rules = ", ".join(str(entry["rule"]) for entry in version.rules or ())
-    return f"{change:+,} kept; rules: {rules}"
+    before, after = totals[version.parent].rules, totals[name].rules
+    names = (
+        list(after) if version.only else [*after, *(rule for rule in before if rule not in after)]
+    )
+    changes = []
+    for rule in [*after, *gone]:
+        was, now = (rules[rule].rejected if rule in rules else 0 for rules in (before, after))
+        if now != was:
+            changes.append(f"{rule} {now - was:+,}")
+    return f"rejected: {', '.join(changes)}" if changes else "no verdict"
 
 
 def _totals(output: Location, version: str) -> dataset.Totals:

@@ -59,9 +59,8 @@ def _changed(version: Version, totals: Mapping[str, dataset.Totals], name: str) 
     if version.parent is None or version.parent not in totals:
         return "-"
     before, after = totals[version.parent].rules, totals[name].rules
-    names = (
-        list(after) if version.only else [*after, *(rule for rule in before if rule not in after)]
-    )
+    # the other rules were not asked again, so their verdicts are those of before
+    gone = [] if version.only else [rule for rule in before if rule not in after]
     changes = []
     for rule in [*after, *gone]:
         was, now = (rules[rule].rejected if rule in rules else 0 for rules in (before, after))

@@ -31,7 +31,7 @@ from engine.versions import Version, put_version
 
 # Images in a shard of labels without pictures: tables alone are small, and three files are made of
 # each shard.
-_SHARD_WITHOUT_PICTURES = 8192
+_SHARD_WITHOUT_PICTURES = 2048
 
 
 @dataclass(frozen=True)

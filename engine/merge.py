@@ -3,7 +3,6 @@
 Nothing is suppressed here: a row that leaves a specialist is a row of the table.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,16 +57,22 @@ def _ordinals(
 
     A source may give one id to several rows, and the id "0" is not the row of number 0.
     """
-    seen: Counter[tuple[str, str | None, str | None]] = Counter()
+    seen: dict[tuple[str, str | None, str | None], int] = {}
     ordinals: list[int | str] = []
     for group in zip(keys, prompts, source_ids, strict=True):
-        own = group[2]
-        ordinals.append(seen[group] if own is None else f"{own}/{seen[group]}")
-        seen[group] += 1
+        own, number = group[2], seen.get(group, 0)
+        ordinals.append(number if own is None else f"{own}/{number}")
+        seen[group] = number + 1
     return ordinals
 
 
 def _references(rows: pa.Table, keys: list[str], ids: list[str]) -> dict[str, pa.Array]:
+    if rows["annotation_id"].null_count == rows.num_rows:  # nobody is named
+        owns = pc.and_(
+            pc.is_null(rows["region_id"]), pc.equal(rows["kind"].cast(pa.string()), "region")
+        )
+        region_ids = pc.if_else(owns, pa.array(ids, pa.string()), rows["region_id"])
+        return {"region_id": region_ids, "text_id": rows["text_id"], "parents": rows["parents"]}
     local = rows["annotation_id"].to_pylist()
     final = {(k, a): i for k, a, i in zip(keys, local, ids, strict=True) if a is not None}
 

@@ -286,8 +286,13 @@ def annotation_ids(
     No float takes part, so the id survives the last bit of a score. Fields are length-prefixed: no
     two different rows can spell the same string.
     """
-    ids = []
-    for fields in zip(image_keys, sources, revisions, prompts, rounds, ordinals, strict=True):
-        spelled = "".join("-" if f is None else f"{len(str(f))}:{f}" for f in fields)
-        ids.append(hashlib.blake2b(spelled.encode(), digest_size=10).hexdigest())
+    ids, last, start = [], None, ""
+    groups = zip(image_keys, sources, revisions, prompts, rounds, strict=True)
+    for group, ordinal in zip(groups, ordinals, strict=True):
+        if group != last:  # most rows differ from the one before in nothing but their number
+            last = group
+            start = "".join("-" if f is None else f"{len(str(f))}:{f}" for f in group)
+        number = str(ordinal)
+        spelled = f"{start}{len(number)}:{number}".encode()
+        ids.append(hashlib.blake2b(spelled, digest_size=10).hexdigest())
     return ids

@@ -101,9 +101,7 @@ class Parts:
         sizes: npt.NDArray[np.int64] = np.diff(sums[order.borders])
         return sizes
 
-    def _part(
-        self, order: _Order, sizes: npt.NDArray[np.int64], first: int, last: int
-    ) -> Part:
+    def _part(self, order: _Order, sizes: npt.NDArray[np.int64], first: int, last: int) -> Part:
         failed = FailedImages()
         chosen = order.annotations[order.borders[first] : order.borders[last]]
         counts = np.diff(order.borders[first : last + 1])

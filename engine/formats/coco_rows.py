@@ -186,9 +186,7 @@ class RowMaker:
 class _Flaws:
     """Which records of a part are dropped, and why."""
 
-    def __init__(
-        self, where: str, found: Found, records: list[Any], failed: FailedImages
-    ) -> None:
+    def __init__(self, where: str, found: Found, records: list[Any], failed: FailedImages) -> None:
         self.dropped = np.zeros(len(records), bool)
         self._where, self._found, self._records, self._failed = where, found, records, failed
 
@@ -201,9 +199,7 @@ class _Flaws:
         own = None if isinstance(record, Flaw) else _spelled(record.id)
         start = int(self._found.starts[place]) + 1
         name = f"the record at byte {start}" if own is None else f"annotation {own}"
-        self._failed.add(
-            int(self._found.images[place]), cause, f"{self._where}: {name}: {message}"
-        )
+        self._failed.add(int(self._found.images[place]), cause, f"{self._where}: {name}: {message}")
 
 
 def _own_role(record: Any) -> str | None:

@@ -361,12 +361,12 @@ def _sweep(
     swept = boxes[rows]
     areas = area(swept)
     ends = np.searchsorted(keys, _sweep_keys(groups[rows], reach), side="right")
-    for left, right in _expand(ends - np.arange(1, len(rows) + 1)):
+    for left, right in following_pairs(ends - np.arange(1, len(rows) + 1)):
         pairs = np.stack([rows[left], rows[right]], axis=1)
         yield pairs, (swept[left], swept[right]), (areas[left], areas[right])
 
 
-def _expand(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:
+def following_pairs(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:
     """Positions (i, i + 1), ..., (i, i + num_partners[i]) for every i, in pieces of bounded size.
 
     A piece never splits one i, so one box with more partners than a piece holds makes a larger one.

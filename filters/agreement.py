@@ -41,17 +41,21 @@ class Agreement:
     another source whose text agrees, 0 without any; `against` names that row.
 
     A row with a score of `trusted_score` or more needs nobody (null: all do; a row without a score
-    does). Set it to the limit of `min_score`, and list `agreement` instead of that rule, to keep of
-    the less certain rows what two sources see. List it before `duplicate_region`, which takes the
-    second of two that agree, and give it rows of two sources at least: those of a single one are
-    all rejected.
+    does). With it and a low `min_score` what one source saw dimly is kept where a second saw it
+    too: on 80 COCO photos two detectors reached F1 .557 with `min_score` 0.15, `trusted_score` 0.4
+    and `duplicate_region` at 0.5, against .546 with `min_score` 0.25 and no `agreement`. List it
+    before `duplicate_region`, which takes the second of two that agree, and give it rows of two
+    sources at least: those of a single one are all rejected.
 
-    The rule and both limits are those of GranD's pipeline (Rasheed et al., "GLaMM", 2024), which
-    also trusts persons found with a high score. There Dice compares letters of labels; here words.
+    The rule and `min_iou` are those of GranD (Rasheed et al., "GLaMM", 2024), whose code keeps an
+    object that a second model boxes at IoU above 0.65. The Dice of 0.75 it asks for as well is that
+    of the boxes, which this IoU implies (2 x .65 / 1.65 = .79), and its models' labels need not
+    agree. That texts must, and that sharing half of their words is enough ("man", "young man"), is
+    ours.
     """
 
     min_iou: float = 0.65
-    min_dice: float = 0.75
+    min_dice: float = 0.5
     trusted_score: float | None = None
     roles: tuple[str, ...] = ("category", "phrase", "ocr", "proposal")
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

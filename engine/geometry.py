@@ -6,6 +6,7 @@ as it did here.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -321,9 +322,11 @@ def overlapping_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], iou: float)
     widths = boxes[rows, 2].astype(np.float64) - boxes[rows, 0]
     reach = boxes[rows, 2] - widths * float(limit) * (1 - _WINDOW_SLACK)
     reach = np.nextafter(reach.astype(np.float32), np.float32(np.inf))
+    sweep = _Sweep.of(boxes, groups, rows, reach)
     found = [np.empty((0, 2), np.int64)]
-    for pairs, (left, right), (area_l, area_r) in _sweep(boxes, groups, rows, reach):
-        found.append(pairs[iou_of(left, right, area_l, area_r) > limit])
+    for left, right in sweep.partners():
+        near = sweep.iou(left, right) > limit
+        found.append(sweep.rows[np.stack([left[near], right[near]], axis=1)])
     return np.concatenate(found)
 
 
@@ -331,12 +334,15 @@ def _contained_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], share: float
     """Rows (inner, outer) of one group: inner is no larger, and by more than `share` in outer."""
     limit = np.float32(share)
     rows = _with_company(boxes, groups)
+    sweep = _Sweep.of(boxes, groups, rows, boxes[rows, 2])
     found = [np.empty((0, 2), np.int64)]
-    for pairs, (left, right), areas in _sweep(boxes, groups, rows, boxes[rows, 2]):
-        smaller = np.minimum(*areas)
-        near = shared_area(left, right) / smaller > limit
-        swap = (areas[0] > areas[1])[near]
-        found.append(np.where(swap[:, None], pairs[near][:, ::-1], pairs[near]))
+    for left, right in sweep.partners():
+        shared = shared_area(sweep.boxes[left], sweep.boxes[right])
+        near = shared / np.minimum(sweep.areas[left], sweep.areas[right]) > limit
+        pairs = np.stack([left[near], right[near]], axis=1)
+        swap = sweep.areas[pairs[:, 0]] > sweep.areas[pairs[:, 1]]
+        pairs[swap] = pairs[swap, ::-1]
+        found.append(sweep.rows[pairs])
     return np.concatenate(found)
 
 
@@ -348,22 +354,35 @@ def _with_company(boxes: Boxes, groups: npt.NDArray[np.integer]) -> Indices:
     return accompanied
 
 
-def _sweep(
-    boxes: Boxes, groups: npt.NDArray[np.integer], rows: Indices, reach: Floats
-) -> Iterator[tuple[Indices, tuple[Boxes, Boxes], tuple[Floats, Floats]]]:
-    """Every two of those rows of one group of which one starts in x within the other's reach.
+class _Sweep(NamedTuple):
+    """Boxes by group, then by where they start in x, and the end of each one's window of partners.
 
-    Yields pieces: the pairs, shape (k, 2), their boxes and their areas, left then right.
+    `rows` says which row of the input each is; shapes (n,), (n, 4), (n,), (n,).
     """
-    keys = _sweep_keys(groups[rows], boxes[rows, 0])
-    order = np.argsort(keys, kind="stable")
-    rows, keys, reach = rows[order], keys[order], reach[order]
-    swept = boxes[rows]
-    areas = area(swept)
-    ends = np.searchsorted(keys, _sweep_keys(groups[rows], reach), side="right")
-    for left, right in following_pairs(ends - np.arange(1, len(rows) + 1)):
-        pairs = np.stack([rows[left], rows[right]], axis=1)
-        yield pairs, (swept[left], swept[right]), (areas[left], areas[right])
+
+    rows: Indices
+    boxes: Boxes
+    areas: Floats
+    ends: Indices
+
+    @classmethod
+    def of(
+        cls, boxes: Boxes, groups: npt.NDArray[np.integer], rows: Indices, reach: Floats
+    ) -> "_Sweep":
+        """Partners of a box are those of its group that start after it and within its reach."""
+        keys = _sweep_keys(groups[rows], boxes[rows, 0])
+        order = np.argsort(keys, kind="stable")
+        rows, reach = rows[order], reach[order]
+        ends = np.searchsorted(keys[order], _sweep_keys(groups[rows], reach), side="right")
+        swept = boxes[rows]
+        return cls(rows, swept, area(swept), ends)
+
+    def partners(self) -> Iterator[tuple[Indices, Indices]]:
+        """Places of every box and each of its partners, in pieces of bounded size."""
+        return following_pairs(self.ends - np.arange(1, len(self.ends) + 1))
+
+    def iou(self, left: Indices, right: Indices) -> Floats:
+        return iou_of(self.boxes[left], self.boxes[right], self.areas[left], self.areas[right])
 
 
 def following_pairs(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:

@@ -74,7 +74,7 @@ class ClassList:
 
     @cached_property
     def _table(self) -> tuple[Synonyms, dict[str, str], dict[str, str]]:
-        """The synonyms, and both lists by the folded name of the class."""
+        """The synonyms, and both lists by the folded name of the class; made once per rule."""
         table = read_synonyms(self.synonyms, self.hypernyms)
         allowed, denied = (
             {table.key(label): label for label in reversed(labels)}

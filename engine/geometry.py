@@ -6,6 +6,7 @@ as it did here.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,16 +91,24 @@ def iou_of(a: Boxes, b: Boxes, area_a: Floats, area_b: Floats) -> Floats:
 
     The one place where IoU is computed: all who ask get the same last bit.
     """
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # only where a box is none, so `meets` is False
-        width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
-        height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
-        meets = (width > 0) & (height > 0) & (area_a > 0) & (area_b > 0)
-        shared = np.where(meets, width * height, np.float32(0))
+    meets = (area_a > 0) & (area_b > 0)
+    shared = np.where(meets, shared_area(a, b), np.float32(0))
+    with np.errstate(invalid="ignore", over="ignore"):
         union = np.where(meets, area_a + area_b - shared, np.float32(1))
         overlap = shared / union
     return overlap.astype(np.float32, copy=False)
+
+
+def shared_area(a: Boxes, b: Boxes) -> Floats:
+    """Area that boxes have in common, px squared; any shapes (..., 4) that broadcast.
+
+    0 where they do not meet; of what is no box (NaN, sides the wrong way round) it says nothing.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+        height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+        shared: Floats = np.where((width > 0) & (height > 0), width * height, np.float32(0))
+    return shared
 
 
 def ring_points(ring: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -167,13 +176,14 @@ def suppress(
     iou: float,
     *,
     fixed: Flags | None = None,
+    tiers: npt.NDArray[np.integer] | None = None,
     exempt: Indices | None = None,
 ) -> tuple[Flags, Indices]:
     """Greedy non-maximum suppression inside every group.
 
     In each group the best box is kept, every other that overlaps it by more than `iou` is
-    suppressed, and so on with the best of the rest. Best is: fixed first, then the higher score
-    (NaN last), then the earlier row.
+    suppressed, and so on with the best of the rest. Best is: fixed first, then the lower tier, then
+    the higher score (NaN last), then the earlier row.
 
     Args:
         boxes: Shape (n, 4), xyxy. One without area, or with NaN or infinity, takes no part.
@@ -182,6 +192,8 @@ def suppress(
             different groups never meet.
         iou: In [0, 1], compared in float32; an overlap of just `iou` is allowed.
         fixed: Shape (n,); boxes that are kept whatever happens. Default none.
+        tiers: Shape (n,); a box of a lower tier beats one of a higher whatever their scores.
+            Default all the same.
         exempt: Shape (k, 2), pairs of rows that never suppress one another. Default none.
 
     Returns:
@@ -191,21 +203,64 @@ def suppress(
     The same answer as the sequential algorithm, by another way: overlapping pairs are found by a
     sweep over x inside the groups, and only those few pairs are then decided, in rounds.
     """
-    fixed = np.zeros(len(boxes), bool) if fixed is None else fixed
-    pairs = _overlapping_pairs(boxes, groups, np.float32(iou))
-    if exempt is not None and len(exempt):
-        pairs = pairs[~_is_exempt(pairs, exempt, len(boxes))]
+    pairs = without_exempt(overlapping_pairs(boxes, groups, iou), exempt, len(boxes))
+    return _fight(pairs, scores, fixed, tiers)
+
+
+def suppress_contained(
+    boxes: Boxes,
+    scores: Floats,
+    groups: npt.NDArray[np.integer],
+    share: float,
+    *,
+    fixed: Flags | None = None,
+    exempt: Indices | None = None,
+) -> tuple[Flags, Indices]:
+    """`suppress` of boxes that lie by more than `share` of their own area in a larger, better one.
+
+    A larger box never falls for a smaller one in it, nor a better one for a worse around it.
+    `share` is in [0, 1] and compared in float32; the other arguments and the answer are those of
+    `suppress`.
+    """
+    pairs = without_exempt(_contained_pairs(boxes, groups, share), exempt, len(boxes))
+    return _fight(pairs, scores, fixed, None, first_loses=True)
+
+
+def _fight(
+    pairs: Indices,
+    scores: Floats,
+    fixed: Flags | None,
+    tiers: npt.NDArray[np.integer] | None,
+    *,
+    first_loses: bool = False,
+) -> tuple[Flags, Indices]:
+    """Who is beaten in those pairs, and by whom; with `first_loses` never the second of a pair."""
+    fixed = np.zeros(len(scores), bool) if fixed is None else fixed
+    tiers = np.zeros(len(scores), np.int8) if tiers is None else tiers
     pairs = pairs[~fixed[pairs].all(axis=1)]
-    rows, local = np.unique(pairs, return_inverse=True)
-    better_first = np.lexsort((rows, -scores[rows], ~fixed[rows]))  # lexsort puts NaN last
+    rows, local = _distinct(pairs, len(scores))
+    # lexsort puts NaN last
+    better_first = np.lexsort((rows, -scores[rows], tiers[rows], ~fixed[rows]))
     place = np.empty(len(rows), np.int64)
     place[better_first] = np.arange(len(rows))
-    duels = np.sort(place[local.reshape(-1, 2)], axis=1)
-    lost_to = _decide(duels, len(rows))
-    against = np.full(len(boxes), -1, np.int64)
+    duels = place[local]
+    if first_loses:
+        duels = duels[duels[:, 0] > duels[:, 1]]
+    lost_to = decide(np.sort(duels, axis=1), len(rows))
+    against = np.full(len(scores), -1, np.int64)
     lost = np.flatnonzero(lost_to >= 0)
     against[rows[better_first[lost]]] = rows[better_first[lost_to[lost]]]
     return against >= 0, against
+
+
+def _distinct(pairs: Indices, num_rows: int) -> tuple[Indices, Indices]:
+    """The rows in the pairs, in order, and each pair as places among them."""
+    is_paired = np.zeros(num_rows, bool)
+    is_paired[pairs] = True
+    rows = np.flatnonzero(is_paired)
+    place = np.empty(num_rows, np.int64)
+    place[rows] = np.arange(len(rows))
+    return rows, place[pairs]
 
 
 def reading_order(boxes: Floats) -> Indices:
@@ -226,11 +281,18 @@ def reading_order(boxes: Floats) -> Indices:
     return order
 
 
-def _decide(duels: Indices, num_places: int) -> Indices:
+def decide(duels: Indices, num_places: int) -> Indices:
     """The best kept place each place loses against, -1 where it is kept.
 
     Places count from the best, 0. A place with no better rival left is kept and beats its worse
     rivals; then the duels of the beaten are void. Each round settles at least the best open place.
+
+    Args:
+        duels: Shape (k, 2), places that cannot both be kept, the better one first.
+        num_places: How many there are.
+
+    Returns:
+        Shape (num_places,).
     """
     lost = np.zeros(num_places, bool)
     settled = [duels[:0]]
@@ -248,31 +310,82 @@ def _decide(duels: Indices, num_places: int) -> Indices:
     return lost_to
 
 
-def _overlapping_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], iou: np.float32) -> Indices:
-    """Rows of every two boxes of one group that overlap by more than `iou`, shape (k, 2)."""
-    rows = np.flatnonzero(is_box(boxes))
-    num_in_group = np.bincount(groups[rows]) if len(rows) else np.empty(0, np.int64)
-    rows = rows[num_in_group[groups[rows]] > 1]
-    keys = _sweep_keys(groups[rows], boxes[rows, 0])
-    order = np.argsort(keys, kind="stable")
-    rows, keys = rows[order], keys[order]
-    swept = boxes[rows]
-    areas = area(swept)
+def overlapping_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], iou: float) -> Indices:
+    """Rows of every two boxes of one group that overlap by more than `iou`, shape (k, 2).
+
+    Arguments as `suppress` has them; the order of the pairs depends on the input alone.
+    """
+    limit = np.float32(iou)
+    rows = _with_company(boxes, groups)
     # Two boxes that overlap by iou share at least that part of the wider one's width, so the one
     # further right starts no later than this.
-    widths = swept[:, 2].astype(np.float64) - swept[:, 0]
-    reach = swept[:, 2] - widths * float(iou) * (1 - _WINDOW_SLACK)
+    widths = boxes[rows, 2].astype(np.float64) - boxes[rows, 0]
+    reach = boxes[rows, 2] - widths * float(limit) * (1 - _WINDOW_SLACK)
     reach = np.nextafter(reach.astype(np.float32), np.float32(np.inf))
-    ends = np.searchsorted(keys, _sweep_keys(groups[rows], reach), side="right")
-    num_partners = ends - np.arange(1, len(rows) + 1)
+    sweep = _Sweep.of(boxes, groups, rows, reach)
     found = [np.empty((0, 2), np.int64)]
-    for left, right in _expand(num_partners):
-        near = iou_of(swept[left], swept[right], areas[left], areas[right]) > iou
-        found.append(np.stack([rows[left[near]], rows[right[near]]], axis=1))
+    for left, right in sweep.partners():
+        near = sweep.iou(left, right) > limit
+        found.append(sweep.rows[np.stack([left[near], right[near]], axis=1)])
     return np.concatenate(found)
 
 
-def _expand(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:
+def _contained_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], share: float) -> Indices:
+    """Rows (inner, outer) of one group: inner is no larger, and by more than `share` in outer."""
+    limit = np.float32(share)
+    rows = _with_company(boxes, groups)
+    sweep = _Sweep.of(boxes, groups, rows, boxes[rows, 2])
+    found = [np.empty((0, 2), np.int64)]
+    for left, right in sweep.partners():
+        shared = shared_area(sweep.boxes[left], sweep.boxes[right])
+        near = shared / np.minimum(sweep.areas[left], sweep.areas[right]) > limit
+        pairs = np.stack([left[near], right[near]], axis=1)
+        swap = sweep.areas[pairs[:, 0]] > sweep.areas[pairs[:, 1]]
+        pairs[swap] = pairs[swap, ::-1]
+        found.append(sweep.rows[pairs])
+    return np.concatenate(found)
+
+
+def _with_company(boxes: Boxes, groups: npt.NDArray[np.integer]) -> Indices:
+    """The rows of boxes that are not alone in their group."""
+    rows = np.flatnonzero(is_box(boxes))
+    num_in_group = np.bincount(groups[rows]) if len(rows) else np.empty(0, np.int64)
+    accompanied: Indices = rows[num_in_group[groups[rows]] > 1]
+    return accompanied
+
+
+class _Sweep(NamedTuple):
+    """Boxes by group, then by where they start in x, and the end of each one's window of partners.
+
+    `rows` says which row of the input each is; shapes (n,), (n, 4), (n,), (n,).
+    """
+
+    rows: Indices
+    boxes: Boxes
+    areas: Floats
+    ends: Indices
+
+    @classmethod
+    def of(
+        cls, boxes: Boxes, groups: npt.NDArray[np.integer], rows: Indices, reach: Floats
+    ) -> "_Sweep":
+        """Partners of a box are those of its group that start after it and within its reach."""
+        keys = _sweep_keys(groups[rows], boxes[rows, 0])
+        order = np.argsort(keys, kind="stable")
+        rows, reach = rows[order], reach[order]
+        ends = np.searchsorted(keys[order], _sweep_keys(groups[rows], reach), side="right")
+        swept = boxes[rows]
+        return cls(rows, swept, area(swept), ends)
+
+    def partners(self) -> Iterator[tuple[Indices, Indices]]:
+        """Places of every box and each of its partners, in pieces of bounded size."""
+        return following_pairs(self.ends - np.arange(1, len(self.ends) + 1))
+
+    def iou(self, left: Indices, right: Indices) -> Floats:
+        return iou_of(self.boxes[left], self.boxes[right], self.areas[left], self.areas[right])
+
+
+def following_pairs(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:
     """Positions (i, i + 1), ..., (i, i + num_partners[i]) for every i, in pieces of bounded size.
 
     A piece never splits one i, so one box with more partners than a piece holds makes a larger one.
@@ -301,8 +414,10 @@ def _sweep_keys(groups: npt.NDArray[np.integer], x: Floats) -> npt.NDArray[np.ui
     return (groups.astype(np.uint64) << np.uint64(32)) | ordered
 
 
-def _is_exempt(pairs: Indices, exempt: Indices, num_rows: int) -> Flags:
-    """Which pairs are among the exempt ones, in either order, shape (k,)."""
+def without_exempt(pairs: Indices, exempt: Indices | None, num_rows: int) -> Indices:
+    """The pairs, shape (k, 2), that are not among the exempt ones in either order."""
+    if exempt is None or len(exempt) == 0 or len(pairs) == 0:
+        return pairs
     is_paired = np.zeros(num_rows, bool)
     is_paired[pairs] = True
     exempt = exempt[is_paired[exempt].all(axis=1)]  # few remain, whatever the number of families
@@ -312,4 +427,4 @@ def _is_exempt(pairs: Indices, exempt: Indices, num_rows: int) -> Flags:
         spelled: Indices = ordered[:, 0] * num_rows + ordered[:, 1]
         return spelled
 
-    return np.isin(codes(pairs), codes(exempt))
+    return pairs[~np.isin(codes(pairs), codes(exempt))]

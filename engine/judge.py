@@ -67,23 +67,24 @@ def judge(
     """
     kept_before = pc.equal(earlier["status"].cast(pa.string()), "kept").to_numpy()
     context_rows = earlier.filter(pa.array(kept_before)).select(CLAIM.names)
-    rows = pa.concat_tables([context_rows, fresh]).unify_dictionaries().combine_chunks()
+    rows = _together(context_rows, fresh)
     is_fresh = np.arange(rows.num_rows) >= context_rows.num_rows
     verdicts = _Ledger(rows.num_rows)
     alive, seen = np.arange(rows.num_rows), rows
+    kinds, constant = _Kinds(rows), _constant_columns(rows)
     counts: RuleCounts = {}
     for entry in rules:
         if "image" in entry.rule.applies_to:
             continue  # see `engine.judge_images`
         context = Context(is_fresh[alive], seed, decisions.get(entry.rule.name))
-        judged = is_fresh[alive] & _of_kinds(seen, entry.rule.applies_to)
+        judged = is_fresh[alive] & kinds.among(entry.rule.applies_to)[alive]
         answer = entry.rule.judge(Tables(images, seen), context)
         rejected = np.asarray(answer.rejected.to_numpy(zero_copy_only=False), bool) & judged
         # a rule may stand in the config twice, with other options
         add_counts(counts, {entry.rule.name: RuleCount(int(judged.sum()), int(rejected.sum()))})
         if rejected.any():  # most rules reject few rows of a shard or none: copy only when they do
             verdicts.reject(alive[rejected], rejected, entry.rule.name, answer)
-            alive, seen = alive[~rejected], seen.filter(pa.array(~rejected))
+            alive, seen = alive[~rejected], _without(seen, rejected, constant)
     new = verdicts.table(is_fresh)
     judged_rows = pa.table([*fresh.columns, *new.columns], schema=ANNOTATIONS)
     earlier = supersede(earlier, judged_rows, replacing) if replacing else earlier
@@ -183,9 +184,57 @@ def _numbers(
     return numbers[chosen]
 
 
-def _of_kinds(rows: pa.Table, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    found = pc.is_in(rows["kind"].cast(pa.string()), pa.array(kinds, pa.string()))
-    return np.asarray(found.to_numpy(), bool)
+def _together(context_rows: pa.Table, fresh: pa.Table) -> pa.Table:
+    """The rows of earlier levels, then the fresh ones, in one chunk."""
+    if context_rows.num_rows == 0:
+        return fresh.combine_chunks()  # shares the columns of a table in one chunk
+    return pa.concat_tables([context_rows, fresh]).unify_dictionaries().combine_chunks()
+
+
+class _Kinds:
+    """The kind of every row, read once for all rules."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        column = rows["kind"].combine_chunks().dictionary_encode()
+        self._names = column.dictionary.cast(pa.string()).to_pylist()
+        self._codes = column.indices.fill_null(-1).to_numpy()  # -1: the entry appended below
+
+    def among(self, kinds: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+        """Which rows are of those kinds, shape (n,)."""
+        chosen = np.array([*(name in kinds for name in self._names), False])
+        of_kind: npt.NDArray[np.bool_] = chosen[self._codes]
+        return of_kind
+
+
+def _constant_columns(rows: pa.Table) -> frozenset[str]:
+    """Columns with one value, or null, in every row: of a detector's claims they are most."""
+    found = []
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if column.null_count in (0, len(column)) and _has_one_value(column):
+            found.append(name)
+    return frozenset(found)
+
+
+def _has_one_value(column: pa.ChunkedArray) -> bool:
+    if column.null_count == len(column):
+        return True
+    if pa.types.is_dictionary(column.type):
+        return column.num_chunks == 1 and len(column.chunk(0).dictionary) == 1
+    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
+        least, most = pc.min_max(column).as_py().values()
+        return bool(least == most)
+    return False
+
+
+def _without(rows: pa.Table, rejected: npt.NDArray[np.bool_], constant: frozenset[str]) -> pa.Table:
+    """The rows not rejected; of a column of one value any so many will do, and need no copy."""
+    varying = [name for name in rows.column_names if name not in constant]
+    kept = rows.select(varying).filter(pa.array(~rejected))
+    columns = [
+        rows[name].slice(0, kept.num_rows) if name in constant else kept[name]
+        for name in rows.column_names
+    ]
+    return pa.table(columns, schema=rows.schema)
 
 
 def supersede(earlier: pa.Table, fresh: pa.Table, replacing: Mapping[str, Replaces]) -> pa.Table:

@@ -63,19 +63,26 @@ def rejudge(
     for level in range(max(len(replay.levels), 1)):
         mine = level_of_row == level
         open_, fixed = np.flatnonzero(mine & ~settled), np.flatnonzero(mine & settled)
-        fresh = rows.take(pa.array(open_)).select(CLAIM.names)
+        fresh = _taken(rows, open_).select(CLAIM.names)
         judged, more = judge(images, state, fresh, rules, seed=replay.seed, decisions=decisions)
         add_counts(counts, more)
         before, new = judged.slice(0, state.num_rows), judged.slice(state.num_rows)
-        new = pa.concat_tables([new, rows.take(pa.array(fixed))]).unify_dictionaries()
+        if len(fixed):
+            new = pa.concat_tables([new, rows.take(pa.array(fixed))]).unify_dictionaries()
         if replay.replacing:
             before = supersede(before, new, replay.replacing)
         state = pa.concat_tables([before, new]).unify_dictionaries()
         places = np.concatenate([places, open_, fixed])
-    back = pa.array(np.argsort(places, kind="stable"))
-    verdicts = state.select(VERDICT.names).take(back)
-    columns = [*rows.select(CLAIM.names).columns, *verdicts.columns]
-    return images, canonical(pa.table(columns, schema=ANNOTATIONS), ANNOTATIONS), counts
+    verdicts = _taken(state.select(VERDICT.names), np.argsort(places, kind="stable"))
+    columns = [*rows.select(CLAIM.names).columns, *canonical(verdicts, VERDICT).columns]
+    return images, pa.table(columns, schema=ANNOTATIONS), counts
+
+
+def _taken(rows: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:
+    """The rows at those places; as they are where those are all, in order."""
+    if len(places) == rows.num_rows and bool((places == np.arange(len(places))).all()):
+        return rows
+    return rows.take(pa.array(places))
 
 
 def _settled(rows: pa.Table, only: Collection[str] | None) -> npt.NDArray[np.bool_]:

@@ -224,8 +224,20 @@ def encode_words(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if pa.types.is_dictionary(column.type):
+        if _is_encoded_afresh(column):
+            return column
         column = column.dictionary_decode()
     return column.cast(pa.string()).dictionary_encode()
+
+
+def _is_encoded_afresh(column: pa.DictionaryArray) -> bool:
+    """Whether each word stands once in the dictionary, where the column first names it."""
+    words = column.dictionary
+    if column.type != _WORD or words.null_count or len(pc.unique(words)) != len(words):
+        return False
+    codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
+    highest = np.maximum.accumulate(np.append(np.int32(-1), codes))
+    return int(highest[-1]) == len(words) - 1 and bool((np.diff(highest) <= 1).all())
 
 
 def canonical(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -170,8 +170,9 @@ def _members(
     if not (data or views):
         return
     for view in nested_views(images, annotations):
-        key, suffix = view["image"]["image_key"], view["image"]["format"]
+        key = view["image"]["image_key"]
         if key in data:
+            suffix = view["image"]["format"]
             yield f"{key}.{_EXTENSIONS.get(suffix, suffix)}", data[key]
         if views:
             yield f"{key}.json", to_json(view)

@@ -14,7 +14,7 @@ from engine.registry import Registry
 from filters import RULES
 from specialists import SPECIALISTS
 
-OURS = {"min_score": "filters.region:MinScore", "orphan": "filters.lineage:Orphan"}
+OURS = {"min_score": "filters.region_scores:MinScore", "orphan": "filters.lineage:Orphan"}
 
 
 @pytest.fixture

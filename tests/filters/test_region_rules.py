@@ -7,7 +7,9 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.geometry import area
-from filters.region import DuplicateRegion, InvalidBox, MinArea, MinScore
+from filters.region_boxes import InvalidBox, MinArea
+from filters.region_duplicates import DuplicateRegion
+from filters.region_scores import MinScore
 from tests.builders import all_fresh, tables
 
 NAN, INF = float("nan"), float("inf")

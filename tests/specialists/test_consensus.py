@@ -13,7 +13,8 @@ from engine.judge import RuleEntry, judge
 from engine.schema import ANNOTATIONS, CLAIM, box_array, empty_claims, image_rows
 from engine.worker import Host, SpecialistSpec
 from filters.lineage import Orphan
-from filters.region import DuplicateRegion, InvalidBox
+from filters.region_boxes import InvalidBox
+from filters.region_duplicates import DuplicateRegion
 from specialists.consensus import Consensus
 from tests.builders import rows
 

@@ -19,7 +19,9 @@ from engine.schema import ANNOTATIONS, empty_claims, image_rows
 from engine.worker import Host, SpecialistSpec
 from filters.grounding import PhraseBlacklist
 from filters.lineage import Orphan
-from filters.region import DuplicateRegion, InvalidBox, MinArea, MinScore
+from filters.region_boxes import InvalidBox, MinArea
+from filters.region_duplicates import DuplicateRegion
+from filters.region_scores import MinScore
 from filters.region_text import BestRegionText
 from specialists.region_text import RegionText
 from specialists.similarity import ImageTextModel

@@ -23,7 +23,8 @@ from engine.schema import ANNOTATIONS, empty_claims, image_rows
 from engine.shard import level_order
 from engine.worker import Host, SpecialistSpec
 from filters.lineage import Orphan
-from filters.region import DuplicateRegion, InvalidBox, MinArea
+from filters.region_boxes import InvalidBox, MinArea
+from filters.region_duplicates import DuplicateRegion
 from specialists.consensus import Consensus
 from specialists.detr import Detr
 from specialists.outlines import mask_outlines

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from engine.errors import EngineError
 from engine.job import Job
+from engine.judge import needs_of
 from engine.output import local_path
 from engine.run import open_output
 from engine.stages import source_of
@@ -37,6 +38,10 @@ def run_checks(job: Job) -> Iterator[Check]:
             yield Check(f"{specialist.name}: {need.what}", need.present or need.downloads, detail)
         if not needs:
             yield Check(f"{specialist.name}: needs nothing", True)
+    for entry in job.rules:
+        for need in needs_of(entry):
+            detail = "" if need.present else need.mend
+            yield Check(f"rule {entry.rule.name}: {need.what}", need.present, detail)
     yield from _source(job)
     yield _output(job)
 

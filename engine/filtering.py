@@ -12,7 +12,7 @@ from engine import dataset
 from engine.config import RunnerConfig
 from engine.crew import Tasks, open_tasks, scratch_folder
 from engine.errors import ConfigError
-from engine.judge import RuleEntry, raise_alarm
+from engine.judge import RuleEntry, check_needs, raise_alarm
 from engine.lease import RENEW_S, Lease
 from engine.output import disk_error, remove_leftovers
 from engine.refilter import (
@@ -87,6 +87,7 @@ def filter_dataset(
     """
     parent, old = find_version(job.output, None)
     _check_only(job)
+    check_needs(job.rules)
     shards = _finished_shards(job.output, parent)
     version = _version(job, parent, old)
     with open_tasks(job.runner) as tasks:

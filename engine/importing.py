@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 from engine.exchange import Keys, Origin, identified, kept_part, with_pictures, write_origin
 from engine.formats.places import find_format, find_place
 from engine.formats.shapes import Format, LabelSet, Part, ReadOptions
-from engine.judge import RuleCounts, RuleEntry, raise_alarm
+from engine.judge import RuleCounts, RuleEntry, check_needs, raise_alarm
 from engine.judge_images import judges_images
 from engine.lease import RENEW_S, Lease
 from engine.output import disk_error, empty, remove_leftovers
@@ -91,6 +91,7 @@ class Judging:
                 f"rule {entry.rule.name!r} must have seen the whole dataset: leave it out, "
                 "`fld import` the labels, and `fld filter` the dataset with it"
             )
+        check_needs(rules)
         self.classes: Counter[tuple[str, str, str]] = Counter()
         self.totals = dataset.Totals()
         self.config = config

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.errors import StoppedError
-from engine.protocols import Context, Replaces, Rule
+from engine.errors import ConfigError, StoppedError
+from engine.protocols import Context, Need, Replaces, Rule
 from engine.schema import ANNOTATIONS, CLAIM, VERDICT, Tables, Verdicts, canonical
 
 # A rule is only called a runaway once it has judged this many rows (DESIGN 5).
@@ -27,6 +27,25 @@ class RuleEntry:
     rule: Rule
     alarm_share: float = 0.95
     place: int | None = None
+
+
+def needs_of(entry: RuleEntry) -> list[Need]:
+    """What a rule needs on this machine; most need nothing."""
+    told = getattr(entry.rule, "needs", None)
+    return list(told()) if told is not None else []
+
+
+def check_needs(rules: Sequence[RuleEntry]) -> None:
+    """Refuses to begin where a rule lacks something.
+
+    Raises:
+        ConfigError: What is missing, and the command that mends it.
+    """
+    for entry in rules:
+        missing = [need for need in needs_of(entry) if not need.present and not need.downloads]
+        if missing:
+            lines = "; ".join(f"{need.what} is missing: {need.mend}" for need in missing)
+            raise ConfigError(f"rule {entry.rule.name!r}: {lines}")
 
 
 @dataclass

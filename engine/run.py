@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.drive import Drive
 from engine.errors import ConfigError, SpecialistError
 from engine.job import VERSION, Job, Observer
+from engine.judge import check_needs
 from engine.lease import Lease
 from engine.output import empty, everything_in, final_name, remove_leftovers
 from engine.retry import as_they_are
@@ -54,6 +55,7 @@ def annotate(
         StoppedError: The run ended early; the same call resumes it.
     """
     levels = levels_of(job)
+    _refuse_global_rules(job)
     output = open_output(job.config)
     specs = prepare(job)
     identity = {
@@ -91,6 +93,15 @@ def annotate(
         return run
 
 
+def _refuse_global_rules(job: Job) -> None:
+    for entry in job.rules:
+        if hasattr(entry.rule, "measure"):
+            raise ConfigError(
+                f"rules: {entry.rule.name!r} must have seen the whole dataset; leave it out here, "
+                "and `fld filter` the finished dataset with it"
+            )
+
+
 def levels_of(job: Job) -> list[list[str]]:
     """The names of the specialists by level; what the source itself says is there for all of them.
 
@@ -112,7 +123,9 @@ def prepare(job: Job) -> list[SpecialistSpec]:
 
     Raises:
         SpecialistError: What is missing, and the command that mends it.
+        ConfigError: The same of a rule.
     """
+    check_needs(job.rules)
     runner, memory_mb = job.config.runner, job.config.limits.worker_memory_mb
     specs = []
     for specialist in job.specialists:

@@ -12,7 +12,8 @@ from engine.rejudge import Replay, rejudge
 from engine.run import annotate, order_of
 from engine.schema import ANNOTATIONS, canonical
 from engine.source.filesystem import open_location
-from filters.region import MinArea, MinScore
+from filters.region_boxes import MinArea
+from filters.region_scores import MinScore
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,9 @@ def test_the_schemas_share_no_name_by_accident():
     assert len(set(IMAGES.names)) == len(IMAGES.names)
 
 
-@given(st.lists(st.one_of(st.none(), st.sampled_from("abcd")), max_size=12), st.permutations("abcd"))
+@given(
+    st.lists(st.one_of(st.none(), st.sampled_from("abcd")), max_size=12), st.permutations("abcd")
+)
 def test_a_column_of_words_is_the_same_bytes_however_it_was_encoded_before(values, order):
     codes = [None if value is None else order.index(value) for value in values]
     other = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(list(order)))

@@ -120,9 +120,7 @@ class RecordMaker:
         record: dict[str, Any] = {"id": msgspec.Raw(number.encode()), "file_name": image["uri"]}
         record |= {side: image[side] for side in ("width", "height") if image[side] is not None}
         if image["licence"] is not None and not self._is_coco:
-            record["license"] = self._licences.setdefault(
-                image["licence"], len(self._licences) + 1
-            )
+            record["license"] = self._licences.setdefault(image["licence"], len(self._licences) + 1)
         return msgspec.json.encode(record).decode()
 
     def image_ids(self, images: pa.Table, new: Mapping[int, str]) -> pa.StringArray:

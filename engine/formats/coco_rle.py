@@ -37,9 +37,7 @@ def mask_box(counts: list[int] | str, size: list[int]) -> list[float] | None:
     return _box(starts, lasts, size[0])
 
 
-def _box(
-    starts: npt.NDArray[np.int64], lasts: npt.NDArray[np.int64], height: int
-) -> list[float]:
+def _box(starts: npt.NDArray[np.int64], lasts: npt.NDArray[np.int64], height: int) -> list[float]:
     columns, last_columns = starts // height, lasts // height
     tops, bottoms = starts % height, lasts % height
     if (columns != last_columns).any():  # a run over the foot of a column goes on at the next top

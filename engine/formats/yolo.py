@@ -7,6 +7,7 @@ lists of splits), Darknet's (obj.data, obj.names) and plain folders of text file
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -44,6 +45,8 @@ from engine.source.shapes import Location, ReadError
 
 _BOX = 4  # numbers of a box, and of the box before keypoints
 _MIN_OUTLINE = 6  # numbers of a triangle
+_MAX_SLACK = 1e-4  # of a side: four digits are the fewest that people write
+_MAX_DECIMALS = 17  # beyond it no float tells a digit
 _FOLDERS = ("", "labels", "labels/train", "labels/val", "train/labels", "obj_train_data")
 
 
@@ -177,21 +180,18 @@ class _Reader:
         category = self._category(values[0], where, image)
         if category is None:
             return
-        box, outline, score = self._shape(values[1:])
+        box, outline, score = self._shape(values[1:], words[1:])
         if box is None:
             image.failed("bad_labels", f"{where}: {len(values)} numbers are no box and no outline")
             return
         checked = None if score is None else finite_score(score, image, where)
-        row = region(category, None, score=checked, extra=json.dumps(line, ensure_ascii=False))
-        if image.width is not None and image.height is not None:
-            sides = (image.width, image.height)
-            rings = [_scaled(outline, sides)] if outline else None
-            row = {**row, **region(category, _scaled(box, sides), polygon=rings), "score": checked}
-            row["extra"] = json.dumps(line, ensure_ascii=False)
-        image.rows.append(row)
+        rings = [_scaled(outline, image)] if outline and image.width else None
+        in_pixels = _scaled(box, image) if image.width else None
+        extra = json.dumps(line, ensure_ascii=False)
+        image.rows.append(region(category, in_pixels, polygon=rings, score=checked, extra=extra))
 
     def _category(self, value: float, where: str, image: Labelled) -> str | None:
-        if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+        if not math.isfinite(value) or value != int(value):
             image.failed("bad_labels", f"{where}: class {value} is no whole number")
             return None
         known = self._layout.classes
@@ -202,7 +202,7 @@ class _Reader:
         return known.get(int(value), str(int(value)))
 
     def _shape(
-        self, values: list[float]
+        self, values: list[float], words: list[str]
     ) -> tuple[list[float] | None, list[float] | None, float | None]:
         """Box, outline and score, as fractions; the box is null where the numbers are neither."""
         count, pose = len(values), self._layout.keypoints
@@ -210,17 +210,38 @@ class _Reader:
         has_score = count > _BOX + pose if is_pose and pose is not None else count % 2 == 1
         score = values[-1] if has_score and count > _BOX else None
         if count in (_BOX, _BOX + 1) or is_pose:
-            center_x, center_y, width, height = values[:_BOX]
-            half_x, half_y = width / 2, height / 2
-            near = [center_x - half_x, center_y - half_y]
-            return [*near, center_x + half_x, center_y + half_y], None, score
+            across, down = _sides(values[0::2], words[0::2]), _sides(values[1::2], words[1::2])
+            return [across[0], down[0], across[1], down[1]], None, score
         if count < _MIN_OUTLINE:
             return None, None, None
         ring = values[: count - has_score]
         return enclosing(ring), ring, score
 
 
-def _scaled(values: list[float], sides: tuple[int, int]) -> list[float]:
+def _sides(values: list[float], words: list[str]) -> tuple[float, float]:
+    """Near and far side of a box along one axis, from its centre and extent.
+
+    Both were rounded to their last digit, so that a box on the border may seem to cross it: within
+    what rounding explains (but 1e-4 at most, half a pixel of 5000) the border is meant.
+    """
+    center, extent = values[0], values[1]
+    near, far = center - extent / 2, center + extent / 2
+    slack = min(_last_digit(words[0]) / 2 + _last_digit(words[1]) / 4, _MAX_SLACK)
+    return (
+        0.0 if -slack <= near < 0 else near,
+        1.0 if 1 < far <= 1 + slack else far,
+    )
+
+
+def _last_digit(word: str) -> float:
+    """What one unit of the last digit of a number is worth."""
+    digits, _, exponent = word.lower().partition("e")
+    decimals = len(digits.partition(".")[2])
+    return 10.0 ** (min(int(exponent or 0), 0) - decimals) if decimals < _MAX_DECIMALS else 0.0
+
+
+def _scaled(values: list[float], image: Labelled) -> list[float]:
+    sides = (image.width or 0, image.height or 0)
     return [value * sides[place % 2] for place, value in enumerate(values)]
 
 

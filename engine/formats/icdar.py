@@ -134,8 +134,7 @@ def _read(location: Location, path: str | None, picture: str | None, max_bytes: 
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.lstrip("\ufeff").split("\n")
     about = {"labels": path, "newline": newline, "ends": text.endswith("\n")}
-    blank = len(lines) - len([line for line in lines if line.strip()]) - int(text.endswith("\n"))
-    image.extra = json.dumps({**about, "bom": text[:1] == "\ufeff", "blank": blank})
+    image.extra = json.dumps({**about, "bom": text[:1] == "\ufeff"})
     for place, line in enumerate(lines, start=1):
         if line.strip():
             _line(line.removesuffix("\r"), f"{path}: line {place}", image)
@@ -239,11 +238,9 @@ def _transcript(row: Row, left_out: LeftOut) -> str:
         if text != _UNREADABLE:
             left_out.count("transcripts to be ignored are written as ###")
         return _UNREADABLE
-    if len(text.splitlines()) > 1 or text[-1:] in "\n\r":
-        flat = " ".join(text.splitlines())
-        if flat != text:
-            left_out.count("transcripts of several lines are written in one")
-        text = flat
+    if "\n" in text or "\r" in text:
+        left_out.count("transcripts of several lines are written in one")
+        text = " ".join(text.split())
     if text != text.strip() or _QUOTED.fullmatch(text):
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

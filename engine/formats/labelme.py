@@ -124,7 +124,7 @@ def _read(location: Location, path: str, max_bytes: int, max_label_bytes: int) -
             fixed[place] = record
             continue
         try:
-            image.rows.append(_row(shape.value, _extra(place, record), image, path))
+            image.rows.append(_row(shape.value, numbered(place, record), image, path))
         except (ValueError, TypeError, OverflowError) as err:
             image.failed("bad_labels", f"{path}: shape {place + 1}: {str(err)[:120]}")
     spans = [(shape.start, shape.end) for shape in shapes]
@@ -154,12 +154,9 @@ def _is_text(value: str) -> bool:
 
 def _side(value: Value | None) -> int | None:
     side = value.value if value is not None else None
-    is_side = isinstance(side, (int, float)) and not isinstance(side, bool)
-    return int(side) if is_side and 0 < side <= _MAX_SIDE else None
-
-
-def _extra(place: int, record: str) -> str:
-    return numbered(place, record)
+    if not isinstance(side, (int, float)) or not 0 < side <= _MAX_SIDE:
+        return None
+    return int(side)
 
 
 def _stays(shape: object) -> bool:
@@ -279,8 +276,8 @@ def _shapes(rows: list[Row], left_out: LeftOut) -> list[str]:
         groups += len(rings) > 1
         if len(rings) > 1:
             left_out.count("outlines of several rings are shapes that share a group_id")
-        for ring in rings or [row["box"]]:
-            shapes.append(_shape(row, ring, groups if len(rings) > 1 else None, bool(rings)))
+        group = groups if len(rings) > 1 else None
+        shapes += [_shape(row, ring, group, bool(rings)) for ring in rings or [row["box"]]]
     return shapes
 
 

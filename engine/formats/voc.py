@@ -104,11 +104,7 @@ class Voc:
 
     def write(self, place: Place, labels: LabelSet) -> list[str]:
         """Writes the set; see `engine.formats.shapes.Format`."""
-        writer = _Writer(self.name, is_own=labels.header.kind == self.name)
-        write_each(place.location, writer.files(labels))
-        lists = labels.header.content.get("files", {}) if writer.is_own else {}
-        write_each(place.location, writer.lists(lists))
-        return writer.left_out.notes()
+        return write_objects(place.location, labels, self.name)
 
 
 def annotation_files(paths: pa.Array) -> pa.Array:
@@ -231,6 +227,15 @@ def _corner(found: Element, side: str) -> float:
         return number((spelled or "").strip())
     except ValueError as err:
         raise ValueError(f"{side} is {(spelled or '')[:40]!r}, wanted a number") from err
+
+
+def write_objects(location: Location, labels: LabelSet, name: str) -> list[str]:
+    """Writes annotations and lists of the format `name`; what could not be said."""
+    writer = _Writer(name, is_own=labels.header.kind == name)
+    write_each(location, writer.files(labels))
+    lists = labels.header.content.get("files", {}) if writer.is_own else {}
+    write_each(location, writer.lists(lists))
+    return writer.left_out.notes()
 
 
 class _Writer:

@@ -47,6 +47,7 @@ _BOX = 4  # numbers of a box, and of the box before keypoints
 _MIN_OUTLINE = 6  # numbers of a triangle
 _MAX_SLACK = 1e-4  # of a side: four digits are the fewest that people write
 _MAX_DECIMALS = 17  # beyond it no float tells a digit
+_FEW = 8  # files opened in a folder to know the format: one may be prose, or a picture's empty one
 _FOLDERS = ("", "labels", "labels/train", "labels/val", "train/labels", "obj_train_data")
 
 
@@ -67,12 +68,13 @@ class Yolo:
             return extension(place.path) in YAML and b"names:" in head
         location = place.location
         for folder in _FOLDERS:
-            for name in location.names(folder):
-                path = f"{folder}/{name}" if folder else name
-                if _is_sign(location, path):
-                    return True
-                if extension(path) == "txt" and _looks_like_labels(location, path):
-                    return True
+            paths = [f"{folder}/{name}" if folder else name for name in location.names(folder)]
+            signs = [path for path in paths if extension(path) in YAML or path == "obj.data"]
+            texts = [path for path in paths if extension(path) == "txt"][:_FEW]
+            if any(_is_sign(location, path) for path in signs[:_FEW]):
+                return True
+            if any(_looks_like_labels(location, path) for path in texts):
+                return True
         return False
 
     def read(self, place: Place, options: ReadOptions) -> LabelSet:

@@ -247,6 +247,7 @@ class _Writer:
         self._paths = Paths()
         self._written: set[int] = set()  # hashes of stems
         self._listed: list[str] = []
+        self._classes: dict[str, None] = {}
 
     def files(self, labels: LabelSet) -> Iterator[tuple[str, bytes]]:
         for part in labels.parts:
@@ -270,11 +271,16 @@ class _Writer:
         yield path, data
 
     def _taken(self, rows: list[Row]) -> list[Row]:
-        return [row for row in rows if can_write(row, self.left_out)]
+        taken = [row for row in rows if can_write(row, self.left_out)]
+        self._classes.update((row["text"], None) for row in taken)
+        return taken
 
     def lists(self, lists: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         if not self.is_own:
             yield "ImageSets/Main/default.txt", "".join(f"{n}\n" for n in self._listed).encode()
+            # Datumaro and CVAT take classes that are not VOC's own only from here
+            names = "".join(f"{' '.join(name.split())}:::\n" for name in self._classes)
+            yield "labelmap.txt", f"# label:color_rgb:parts:actions\n{names}".encode()
         for path, text in lists.items():
             if "ImageSets/" in path:
                 lines = [line for line in text.splitlines(keepends=True) if self._keeps(line)]

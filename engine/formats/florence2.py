@@ -100,7 +100,7 @@ class _Reader:
             except LabelError as err:
                 image.failures.append(fail("labels", err.cause, f"line {line.number}: {err}"))
             image.lines.append([line.number, text, len(image.rows) - before])
-        columns = {"uri": image.uri, "extra": dump({"lines": image.lines})}
+        columns: dict[str, Any] = {"uri": image.uri, "extra": dump({"lines": image.lines})}
         if isinstance(image.size, tuple):
             columns["width"], columns["height"] = image.size
         builder.add(columns, image.rows, image.failures, "ok" if uri else "failed")

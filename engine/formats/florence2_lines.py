@@ -173,7 +173,7 @@ def _region_claims(question: Question, number: int, size_wh: tuple[int, int]) ->
     if question.task.form == "text":
         made = [{**row, "role": question.task.roles[0], "text": item.label} for item in items]
         return Claims(made)
-    rings = [ring.tolist() for polygon in columns["polygon"] for ring in polygon]
+    rings = [ring for polygon in columns["polygon"] or () for ring in polygon]
     made = [{**row, "role": "proposal", "polygon": rings}] if rings else []
     return Claims(made, _lost(question, items, num_lost))
 

@@ -11,10 +11,7 @@ import pyarrow as pa
 from PIL import Image as PillowImage
 
 from engine.errors import ConfigError, SpecialistError
-from engine.protocols import Answer, Image, Need, Replaces, Resources
-from specialists.florence2_model import Checkpoint, Said
-from specialists.florence2_rows import Batch, Query, add_answer
-from specialists.florence2_tasks import (
+from engine.formats.florence2_tasks import (
     TASKS,
     Task,
     find_task,
@@ -22,6 +19,9 @@ from specialists.florence2_tasks import (
     sentence_of,
     spell_regions,
 )
+from engine.protocols import Answer, Image, Need, Replaces, Resources
+from specialists.florence2_model import Checkpoint, Said
+from specialists.florence2_rows import Batch, Query, add_answer
 from specialists.hub import hub_needs, load_pretrained, pin
 from specialists.needs import refuse_missing
 from specialists.threads import device_resources

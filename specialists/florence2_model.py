@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from specialists.florence2_codec import Flags, Floats, Span, classify_pieces, join_pieces
+from engine.formats.florence2_codec import Flags, Floats, Span, classify_pieces, join_pieces
 
 # Positions whose chances are computed at once: 256 x 51,290 words x 4 bytes are 50 MB, twice.
 _POSITIONS_AT_ONCE = 256

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.formats.florence2_tasks import Decoded, Task, decode_answer, locate_phrases
 from engine.geometry import is_box, pairwise_iou
 from engine.protocols import Image
 from engine.schema import claims
 from specialists.florence2_model import Said
-from specialists.florence2_tasks import Decoded, Task, decode_answer, locate_phrases
 
 _COLUMNS = (
     *("annotation_id", "kind", "role", "text", "region_id", "text_id", "span_start", "span_end"),

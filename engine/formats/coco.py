@@ -3,13 +3,13 @@
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
-from engine.formats.coco_classes import Classes, read_classes, read_licences
 from engine.errors import LabelsError
-from engine.formats.coco_index import ANNOTATIONS, CATEGORIES, IMAGES, LICENCES, Codes, Index, index
+from engine.formats.coco_classes import read_classes, read_licences
+from engine.formats.coco_index import ANNOTATIONS, CATEGORIES, IMAGES, LICENCES, Index, index
 from engine.formats.coco_parts import Listed, Parts
 from engine.formats.coco_rows import RowMaker
 from engine.formats.coco_write import write_coco
-from engine.formats.json_decode import outline
+from engine.formats.json_decode import Codes, outline
 from engine.formats.json_file import JsonFile
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 
@@ -50,7 +50,8 @@ class Coco:
             _check(found, file.name)
             listed, sections, notes = self._listed(found, file, options, opened)
             classes = read_classes(sections.get(CATEGORIES), options.classes, file.name)
-            if not classes.are_known and len(found.annotations.ids):
+            has_numbers = len(found.annotations.ids) and not found.has_captions
+            if has_numbers and not classes.are_known:
                 notes.append("the labels list no categories: classes are named by their numbers")
             licences = read_licences(sections.get(LICENCES))
             maker = RowMaker(classes, file.name)

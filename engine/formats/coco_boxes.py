@@ -17,7 +17,7 @@ def box_texts(rows: pa.Table) -> tuple[pa.StringArray, pa.StringArray, pa.Boolea
     and passes. Area is that of the outline where there is one.
     """
     has_box = pc.is_valid(rows["box"]).combine_chunks()
-    boxes = _as_decimals(box_array(rows).reshape(-1)).reshape(-1, 4)
+    boxes = as_decimals(box_array(rows).reshape(-1)).reshape(-1, 4)
     with np.errstate(invalid="ignore", over="ignore"):
         sides = np.round(boxes[:, 2:] - boxes[:, :2], _DIGITS)
         areas = np.round(sides[:, 0] * sides[:, 1], _DIGITS)
@@ -58,7 +58,7 @@ def _regrouped(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(borders, pa.int32()), values)
 
 
-def _as_decimals(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def as_decimals(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """The float64 of the fewest digits that give each float32: 0.1, not 0.10000000149."""
     spelled = pa.array(values).cast(pa.string())
     decimals: npt.NDArray[np.float64] = spelled.cast(pa.float64()).to_numpy(zero_copy_only=False)

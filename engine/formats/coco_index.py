@@ -11,11 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.formats.json_decode import NO_ID, Flaw, Ids, RecordDecoder
+from engine.formats.json_decode import NO_ID, Codes, Flaw, Ids, RecordDecoder
 from engine.formats.json_file import JsonFile
 from engine.formats.json_records import Value, Window, read_records, refusal
-
-Codes = npt.NDArray[np.int64]
 
 ANNOTATIONS, IMAGES = "annotations", "images"
 CATEGORIES, LICENCES = "categories", "licenses"
@@ -55,6 +53,7 @@ class Index(NamedTuple):
             images nor annotations; empty for a list of results.
         is_list: The file is a list of results.
         stray: What was said of no image at all: one sentence each.
+        has_captions: The first record is a caption, which needs no class.
     """
 
     images: Records
@@ -63,6 +62,7 @@ class Index(NamedTuple):
     sections: dict[str, str | None]
     is_list: bool
     stray: list[str]
+    has_captions: bool
 
 
 def index(file: JsonFile, *, images_only: bool = False, ids: Ids | None = None) -> Index:
@@ -87,6 +87,7 @@ class _Indexer:
         self._found: dict[str, list[Records]] = {IMAGES: [], ANNOTATIONS: []}
         self._sections: dict[str, str | None] = {}
         self._strays: list[int] = []
+        self._has_captions = False
 
     def index(self) -> Index:
         is_list = False
@@ -105,6 +106,7 @@ class _Indexer:
             self._sections,
             is_list,
             list(self._stray_notes()),
+            self._has_captions,
         )
 
     def _take(self, window: Window) -> None:
@@ -114,7 +116,7 @@ class _Indexer:
             return
         else:
             if not self._found[ANNOTATIONS]:
-                self._refuse_panoptic(window)
+                self._look_at_first(window)
             ids, images = self._annotation_ids(window)
         lengths = (window.ends - window.starts).astype(np.int32)
         records = Records(window.starts + window.offset, lengths, ids, images)
@@ -152,8 +154,9 @@ class _Indexer:
                 )
             yield found
 
-    def _refuse_panoptic(self, window: Window) -> None:
+    def _look_at_first(self, window: Window) -> None:
         first = window.data[window.starts[0] : window.ends[0]]
+        self._has_captions = b'"caption"' in first
         if b'"segments_info"' in first:
             raise refusal(
                 self._file,
@@ -180,14 +183,3 @@ def _concatenated(found: list[Records]) -> Records:
         return records
     named = records.images != _UNREADABLE
     return records if named.all() else Records(*(column[named] for column in records))
-
-
-def repeats(ids: Codes) -> npt.NDArray[np.bool_]:
-    """Which records bear an id that an earlier one bears; shape (n,), none for no id."""
-    repeated = np.zeros(len(ids), bool)
-    if len(ids) == 0 or (np.diff(ids) > 0).all():
-        return repeated
-    order = np.argsort(ids, kind="stable")
-    same = (ids[order][1:] == ids[order][:-1]) & (ids[order][1:] != NO_ID)
-    repeated[order[1:][same]] = True
-    return repeated

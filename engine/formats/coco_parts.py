@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.failures import Failure, fail
-from engine.formats.coco_index import Index, Records, repeats
+from engine.formats.coco_index import Index, Records
 from engine.formats.coco_rows import Found, Picture, RowMaker
 from engine.formats.failed_images import FailedImages
-from engine.formats.json_decode import NO_ID, Flaw, RecordDecoder
+from engine.formats.json_decode import NO_ID, Flaw, RecordDecoder, repeats
 from engine.formats.json_file import JsonFile
 from engine.formats.shapes import Part, ReadOptions
 from engine.schema import image_rows

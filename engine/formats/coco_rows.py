@@ -10,23 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.formats.coco_classes import Classes
-from engine.formats.coco_rle import mask_box
+from engine.formats.coco_outlines import outline_box, outlines
 from engine.formats.failed_images import FailedImages
 from engine.formats.json_decode import NO_ID, Flaw, RecordDecoder
-from engine.geometry import rings_box
 from engine.schema import ROLES, claims, empty_claims
 
 Floats = npt.NDArray[np.float32]
 
 _SIDES = 4
 _NO_SIDES = [float("nan")] * _SIDES
-
-
-class Mask(msgspec.Struct, gc=False):
-    """A mask in run-length form."""
-
-    counts: list[int] | str
-    size: list[int]
+_NULL = msgspec.Raw(b"null")
 
 
 class Annotation(msgspec.Struct, gc=False):
@@ -39,7 +32,7 @@ class Annotation(msgspec.Struct, gc=False):
     caption: str | None = None
     iscrowd: bool | int | float | None = None
     ignore: bool | int | float | None = None
-    segmentation: list[list[float]] | Mask | None = None
+    segmentation: msgspec.Raw = _NULL
     text: Any = None
     role: Any = None
     text_score: Any = None
@@ -108,9 +101,8 @@ class RowMaker:
         else:
             kept = [record for record, good in zip(records, keep.tolist(), strict=True) if good]
             extra, images = found.texts.filter(pa.array(keep)), found.images[keep]
-            boxes, has_box, scores, class_of = (
-                column[keep] for column in (boxes, has_box, scores, class_of)
-            )
+            boxes, has_box = boxes[keep], has_box[keep]
+            scores, class_of = scores[keep], class_of[keep]
             polygons = polygons.filter(pa.array(keep))
         kinds, roles, texts = self._said(kept, class_of)
         return claims(
@@ -236,12 +228,10 @@ def _boxes(records: list[Any], flaws: _Flaws) -> tuple[npt.NDArray[np.float64], 
 
 def _outline_box(record: Any, place: int, flaws: _Flaws) -> list[float] | None:
     """The box around the segmentation of a record that has no box."""
-    if isinstance(record, Flaw) or not record.segmentation:
+    if isinstance(record, Flaw):
         return None
     try:
-        if isinstance(record.segmentation, Mask):
-            return mask_box(record.segmentation.counts, record.segmentation.size)
-        return rings_box(record.segmentation)
+        return outline_box(bytes(record.segmentation))
     except (ValueError, OverflowError) as err:
         flaws.add(place, "bad_labels", f"segmentation: {err}")
     return None
@@ -266,38 +256,17 @@ def _text_scores(records: list[Any]) -> pa.Array | None:
 
 def _polygons(records: list[Any], flaws: _Flaws) -> pa.Array:
     """Rings of every record, null where it has none; a broken ring is told and left out."""
-    rings = [
-        each.segmentation if type(each) is not Flaw and type(each.segmentation) is list else None
-        for each in records
-    ]
-    if not any(rings):
-        return pa.nulls(len(rings), pa.list_(pa.list_(pa.float32())))
-    rings = [each and [ring for ring in each if ring] for each in rings]
-    ring_counts = np.array([len(each) if each else 0 for each in rings])
-    all_rings = [ring for each in rings if each for ring in each]
-    sizes = np.array([len(ring) for ring in all_rings], np.int64)
-    with np.errstate(over="ignore"):
-        corners = np.fromiter(
-            itertools.chain.from_iterable(all_rings), np.float64, int(sizes.sum())
-        ).astype(np.float32)
-    ring_ends = np.cumsum(sizes)
-    finite = np.concatenate([[0], np.cumsum(np.isfinite(corners))])
-    broken = (finite[ring_ends] - finite[ring_ends - sizes] != sizes) | (sizes % 2 == 1)
-    owner = np.repeat(np.arange(len(rings)), ring_counts)
-    is_null = ring_counts == 0
-    for place in np.unique(owner[broken]).tolist():
-        is_null[place] = True
+    column, broken = outlines(
+        [b"" if type(each) is Flaw else bytes(each.segmentation) for each in records]
+    )
+    for place in broken:
         flaws.add(
             place,
             "bad_labels",
             "segmentation that is no rings of x, y; left out, its box is kept",
             drop=False,
         )
-    inner = pa.ListArray.from_arrays(
-        pa.array(np.concatenate([[0], ring_ends]), pa.int32()), pa.array(corners)
-    )
-    outer = np.concatenate([[0], np.cumsum(ring_counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(outer), inner, mask=pa.array(is_null))
+    return column
 
 
 def _box_column(boxes: npt.NDArray[np.float64], has_box: npt.NDArray[np.bool_]) -> pa.Array:

@@ -1,5 +1,6 @@
 """Writing COCO: records that came from such a file as they were, others from their columns."""
 
+import mmap
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class _Spool:
     """Records of one array, in a temporary file until the sections around them are known."""
 
     def __init__(self, opened: ExitStack) -> None:
-        self._file: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
+        self._file: IO[bytes] = opened.enter_context(_temporary())
         self.count = 0
 
     def add(self, records: pa.StringArray) -> None:
@@ -66,7 +67,7 @@ class _Writer:
         self._maker = RecordMaker(content, () if self._is_coco else labels.header.classes)
         self._images, self._annotations, self._captions = (_Spool(opened) for _ in range(3))
         self._num_regions = 0
-        self._out: IO[bytes] = opened.enter_context(tempfile.NamedTemporaryFile())
+        self._out: IO[bytes] = opened.enter_context(_temporary())
 
     def write(self, place: Place) -> list[str]:
         for part in self._labels.parts:
@@ -81,8 +82,11 @@ class _Writer:
         self._write_document(rows or self._annotations)
         self._out.write(b"\n")
         self._out.flush()
-        with pa.memory_map(self._out.name) as mapped:
-            place.location.write(place.path, mapped.read_buffer())
+        with (
+            mmap.mmap(self._out.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as data,
+        ):
+            place.location.write(place.path, data)
         return notes
 
     def _take(self, part: Part) -> None:
@@ -128,6 +132,10 @@ class _Writer:
             else:
                 self._out.write((self._maker.classes.section() if text is None else text).encode())
         self._out.write(b"}")
+
+
+def _temporary() -> IO[bytes]:
+    return tempfile.TemporaryFile()
 
 
 def _place_of(rows: pa.Table, images: pa.Table) -> pa.Array:

@@ -1,4 +1,4 @@
-"""JSON records into typed ones: all at once where they are in order, one by one where one is not."""
+"""JSON records into typed ones: all at once, or one by one where one is not in order."""
 
 import json
 import re
@@ -7,14 +7,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 T = TypeVar("T")
+Codes = npt.NDArray[np.int64]
 
 _HEAD_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 _MAX_JOINED = 1 << 30  # bytes; an Arrow string ends at twice that
-_UNKNOWN = -(2**63)  # the code of no id
+NO_ID = -(2**63)  # the code of no id
 _FIRST_NAME = -(2**62)  # codes of ids that are no whole numbers count down from here
 
 
@@ -35,6 +37,9 @@ class RecordDecoder(Generic[T]):
         self._kind = kind
         self._all: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
         self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
+        self._raw = [
+            name for name, of in getattr(kind, "__annotations__", {}).items() if of is msgspec.Raw
+        ]
 
     def array(self, text: bytes) -> list[T] | None:
         """The records of a JSON array; null where any of them is not in order."""
@@ -60,6 +65,9 @@ class RecordDecoder(Generic[T]):
             return Flaw("not_json", "a text that is no Unicode (half a surrogate pair)")
         except (ValueError, RecursionError) as err:
             return Flaw("not_json", str(err))
+        for name in self._raw if isinstance(record, dict) else ():
+            if name in record:
+                record[name] = msgspec.Raw(json.dumps(record[name]).encode())
         try:
             return msgspec.convert(record, self._kind)
         except msgspec.ValidationError as err:
@@ -90,7 +98,7 @@ class Ids:
         self._codes: dict[Any, int] = {}
         self._names: list[Any] = []
 
-    def encode(self, ids: list[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def encode(self, ids: list[Any]) -> Codes:
         """A code per id, int64, equal for equal ids: itself for a whole number, else negative.
 
         Null has the code `NO_ID`.
@@ -106,8 +114,8 @@ class Ids:
         return np.fromiter(map(self._encode, ids), np.int64, len(ids))
 
     def _encode(self, one: Any) -> int:
-        if one is None or (type(one) is int and one == _UNKNOWN):
-            return _UNKNOWN
+        if one is None or (type(one) is int and one == NO_ID):
+            return NO_ID
         if isinstance(one, float) and one.is_integer():
             one = int(one)
         if type(one) is int and abs(one) < -_FIRST_NAME:
@@ -119,12 +127,20 @@ class Ids:
 
     def decode(self, code: int) -> Any:
         """The id of a code, null for `NO_ID`."""
-        if code == _UNKNOWN:
+        if code == NO_ID:
             return None
         return code if code >= _FIRST_NAME else self._names[_FIRST_NAME - code - 1]
 
 
-NO_ID = _UNKNOWN
+def repeats(ids: Codes) -> npt.NDArray[np.bool_]:
+    """Which records bear an id that an earlier one bears; shape (n,), none for no id."""
+    repeated = np.zeros(len(ids), bool)
+    if len(ids) == 0 or (np.diff(ids) > 0).all():
+        return repeated
+    order = np.argsort(ids, kind="stable")
+    same = (ids[order][1:] == ids[order][:-1]) & (ids[order][1:] != NO_ID)
+    repeated[order[1:][same]] = True
+    return repeated
 
 
 def outline(head: bytes) -> dict[str, set[str]]:

@@ -98,7 +98,8 @@ def scan(data: npt.NDArray[np.uint8]) -> Structure:
     close = -1
     if beyond.size:
         close = int(places[beyond[0]])
-        places, steps, depths = (a[: beyond[0]] for a in (places, steps, depths))
+        places, steps = places[: beyond[0]], steps[: beyond[0]]
+        depths = depths[: beyond[0]]
     ends = places[depths == 0] + 1
     starts = places[(depths == 1) & (steps == 1)][: len(ends)]
     return Structure(starts, ends, close, int(depths.max(initial=0)))
@@ -121,7 +122,9 @@ def _brackets(data: npt.NDArray[np.uint8]) -> tuple[Positions, npt.NDArray[np.ui
         is_quote[np.isin(places, _escaped(places[is_backslash]))] = False
     outside = (np.cumsum(is_quote, dtype=np.int32) & 1) == 0
     is_bracket = outside & (codes != _QUOTE) & ~is_backslash & (codes != ord("|"))
-    return places[is_bracket], codes[is_bracket]
+    brackets: Positions = places[is_bracket]
+    kinds: npt.NDArray[np.uint8] = codes[is_bracket]
+    return brackets, kinds
 
 
 def _escaped(backslashes: Positions) -> Positions:
@@ -129,7 +132,8 @@ def _escaped(backslashes: Positions) -> Positions:
     is_first = np.diff(backslashes, prepend=-2) > 1
     firsts = np.flatnonzero(is_first)
     lengths = np.diff(firsts, append=len(backslashes))
-    return (backslashes[firsts] + lengths)[lengths % 2 == 1]
+    ends: Positions = backslashes[firsts] + lengths
+    return ends[lengths % 2 == 1]
 
 
 class _Document:

@@ -11,10 +11,10 @@ import torch
 import transformers
 from PIL import Image
 
+from engine.formats.florence2_tasks import TASKS, decode_answer
 from engine.pixels import EncodedImage
 from engine.schema import empty_claims
 from specialists.florence2 import Florence2
-from specialists.florence2_tasks import TASKS, decode_answer
 from tests.bench.children import answer, read_job
 from tests.specialists.tiny_captioners import save_florence2
 

@@ -22,7 +22,7 @@ def taught_florence2(data, tmp_path_factory):
     from PIL import Image
     from tiny_captioners import save_florence2, teach_florence2
 
-    from specialists.florence2_tasks import sentence_of
+    from engine.formats.florence2_tasks import sentence_of
 
     torch.set_num_threads(1)
     tokenizer = data / "tokenizer" / "florence2_tokenizer"

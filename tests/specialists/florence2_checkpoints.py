@@ -2,9 +2,9 @@
 
 from specialist_photos import noise
 
+from engine.formats.florence2_codec import decode_bins
 from engine.schema import empty_claims
 from specialists.florence2 import Florence2
-from specialists.florence2_codec import decode_bins
 from tests.builders import rows
 
 ALONE = (  # tasks that need nothing but the image

@@ -31,12 +31,12 @@ from florence2_checkpoints import (
 from tiny_captioners import save_blip
 
 from engine.errors import ConfigError, SpecialistError
+from engine.formats.florence2_tasks import find_task
 from engine.merge import check_rows
 from engine.schema import empty_claims
 from engine.worker import BATCH, Host, SpecialistSpec
 from specialists.caption import Caption
 from specialists.florence2 import Florence2
-from specialists.florence2_tasks import find_task
 
 
 def test_no_images_no_rows(random_florence2):

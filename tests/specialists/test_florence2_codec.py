@@ -12,7 +12,7 @@ from florence2_reference import BINS, SIZES, WILD, WORDS, Oracle, last_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialists.florence2_codec import (
+from engine.formats.florence2_codec import (
     classify_pieces,
     decode_bins,
     encode_bins,
@@ -22,7 +22,7 @@ from specialists.florence2_codec import (
     spell_places,
     spell_polygons,
 )
-from specialists.florence2_tasks import TASKS
+from engine.formats.florence2_tasks import TASKS
 
 FORMS = ("text", "boxes", "labelled_boxes", "quads", "polygons", "labelled_polygons")
 FORM_OF = {task.token: task.form for task in TASKS.values()}

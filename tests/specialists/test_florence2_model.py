@@ -16,9 +16,9 @@ from florence2_checkpoints import (
 )
 from PIL import Image
 
-from specialists.florence2_codec import classify_pieces, join_pieces
+from engine.formats.florence2_codec import classify_pieces, join_pieces
+from engine.formats.florence2_tasks import TASKS, sentence_of
 from specialists.florence2_model import Checkpoint, Said
-from specialists.florence2_tasks import TASKS, sentence_of
 from tests.builders import rows
 
 

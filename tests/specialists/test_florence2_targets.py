@@ -6,10 +6,10 @@ from florence2_reference import BINS, SIZES, WORDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.formats.florence2_codec import decode_bins, parse_answer
+from engine.formats.florence2_targets import encode_pairs
+from engine.formats.florence2_tasks import TASKS, decode_answer
 from engine.schema import claims
-from specialists.florence2_codec import decode_bins, parse_answer
-from specialists.florence2_targets import encode_pairs
-from specialists.florence2_tasks import TASKS, decode_answer
 from tests.builders import rows
 
 SIZE = (1000, 1000)  # where bin n begins at pixel n

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.schema import ROLES, claims
-from specialists.florence2_codec import parse_answer
-from specialists.florence2_tasks import (
+from engine.formats.florence2_codec import parse_answer
+from engine.formats.florence2_tasks import (
     TASKS,
     decode_answer,
     find_task,
@@ -24,6 +23,7 @@ from specialists.florence2_tasks import (
     sentence_of,
     spell_regions,
 )
+from engine.schema import ROLES, claims
 
 BOX = "<loc_53><loc_333><loc_933><loc_774>"
 TAKING = {takes: [t for t in TASKS.values() if t.takes == takes] for takes in ("nothing", "text")}

@@ -13,9 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.geometry import area, is_box, order_ring, reading_order
-from engine.schema import box_array
-from specialists.florence2_codec import (
+from engine.formats.florence2_codec import (
     LEAST_RING_BINS,
     QUAD_BINS,
     Floats,
@@ -24,7 +22,9 @@ from specialists.florence2_codec import (
     spell_places,
     spell_polygons,
 )
-from specialists.florence2_tasks import Task, prompt_of, spell_regions
+from engine.formats.florence2_tasks import Task, prompt_of, spell_regions
+from engine.geometry import area, is_box, order_ring, reading_order
+from engine.schema import box_array
 
 Order = Literal["area", "reading", "given"]
 

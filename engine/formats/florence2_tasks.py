@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import ConfigError
-from engine.geometry import order_ring, rings_box
-from specialists.florence2_codec import (
+from engine.formats.florence2_codec import (
     BOX_BINS,
     Form,
     Item,
@@ -24,6 +23,7 @@ from specialists.florence2_codec import (
     parse_answer,
     spell_places,
 )
+from engine.geometry import order_ring, rings_box
 
 
 @dataclass(frozen=True)

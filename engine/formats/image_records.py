@@ -1,0 +1,69 @@
+"""What formats share that keep an image and all that is said of it in one JSON record."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import LabelsError
+from engine.formats.json_file import JsonFile
+from engine.formats.json_records import Value, read_records, refusal
+from engine.formats.shapes import Part
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def image_batches(
+    file: JsonFile, part_size: int, wanted: str
+) -> Iterator[tuple[pa.StringArray, list[int]]]:
+    """Records of a document that is an array, some at a time, with their bytes in the file.
+
+    Args:
+        file: At its start.
+        part_size: Records in a batch, at most.
+        wanted: What the file should have been, for the message.
+
+    Raises:
+        LabelsError: The document is no array of records, or is broken.
+    """
+    for window in read_records(file, ()):
+        if isinstance(window, Value):
+            raise LabelsError(f"{file.name}: is one JSON object; wanted {wanted}")
+        for first in range(0, len(window.starts), part_size):
+            chosen = slice(first, first + part_size)
+            starts, ends = window.starts[chosen].tolist(), window.ends[chosen].tolist()
+            texts = [window.data[s:e].decode() for s, e in zip(starts, ends, strict=True)]
+            yield pa.array(texts, pa.string()), [window.offset + start for start in starts]
+
+
+def broken_record(file: JsonFile, offset: int, message: str) -> LabelsError:
+    """The error for a record that is no JSON."""
+    return refusal(file, offset, f"a record that is no JSON: {message}")
+
+
+def members(record: str) -> dict[str, bytes]:
+    """The members of a JSON object, verbatim, in their order."""
+    found = _MEMBERS.decode(record.encode())
+    return {key: bytes(value) for key, value in found.items()}
+
+
+def with_members(found: Mapping[str, bytes]) -> str:
+    """The object that `members` took apart."""
+    pairs = [msgspec.json.encode(key) + b": " + value for key, value in found.items()]
+    return (b"{" + b", ".join(pairs) + b"}").decode()
+
+
+def rows_by_image(part: Part) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Each image of a part as a mapping of its columns, with its rows likewise, in their order."""
+    columns = ["kind", "role", "text", "box", "polygon", "score", "text_score", "annotation_id"]
+    columns += ["region_id", "source", "model", "revision", "human", "source_id", "extra"]
+    keys = part.images["image_key"].combine_chunks()
+    places = pc.index_in(part.rows["image_key"], keys).to_numpy()
+    order = np.argsort(places, kind="stable")
+    borders = np.searchsorted(places[order], np.arange(len(keys) + 1))
+    rows = part.rows.select(columns).take(pa.array(order)).to_pylist()
+    for place, image in enumerate(part.images.to_pylist()):
+        yield image, rows[borders[place] : borders[place + 1]]

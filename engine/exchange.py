@@ -189,8 +189,8 @@ def with_pictures(
             seen["status"] = "failed"
         sizes = [(each["width"], each["height"]) for each in (told, seen)]
         if None not in sizes[0] and None not in sizes[1] and sizes[0] != sizes[1]:
-            said, real = (f"{width}x{height}" for width, height in sizes)
-            message = f"the labels say {said} px, the picture has {real}; boxes may be out of place"
+            said, real = (f"{width} by {height}" for width, height in sizes)
+            message = f"the labels say {said} px, the picture has {real}: boxes may be out of place"
             seen["failures"].append(fail("labels", "bad_labels", message)._asdict())
     data = zip(images["image_key"].to_pylist(), loaded.data, strict=True)
     table = pa.Table.from_pylist(found, schema=IMAGES)

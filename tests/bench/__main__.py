@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.florence2 import florence2
+from tests.bench.labels import labels
 from tests.bench.machine import describe
 from tests.bench.memory import memory
 from tests.bench.overhead import null, real
@@ -17,6 +18,7 @@ from tests.bench.settings import Part, say
 
 _PARTS: dict[str, Callable[[Part], list[Row]]] = {
     "rules": rules,
+    "labels": labels,
     "resume": resume,
     "null": null,
     "real": real,

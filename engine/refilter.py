@@ -108,7 +108,8 @@ def refilter_shard(spec: RefilterSpec, shard: int) -> Refiltered:
 
 def count_classes(rows: pa.Table) -> dict[tuple[str, str, str], int]:
     """Rows of role `category` by source, class and status."""
-    categories = rows.filter(pc.equal(rows["role"].cast(pa.string()), "category"))
+    named = rows.select(["source", "text", "status", "role"])
+    categories = named.filter(pc.equal(named["role"].cast(pa.string()), "category"))
     counted = _grouped(categories, ("source", "text", "status"))
     return {(str(a), str(b), str(c)): count for (a, b, c), count in counted}
 

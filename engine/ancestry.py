@@ -1,6 +1,7 @@
 """The label versions of a dataset: which there are, what each came from, where its pixels lie."""
 
 import io
+import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from engine.errors import ConfigError, ShardError
 from engine.sink import ShardFiles
 from engine.source.shapes import Location
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def find_version(output: Location, content: Mapping[str, Any], version: str | None) -> str:
@@ -21,12 +24,16 @@ def find_version(output: Location, content: Mapping[str, Any], version: str | No
     Raises:
         ConfigError: There is no such version; those there are, are named.
     """
-    if version is None:
-        return str(content["current"])
-    if version not in content["versions"]:
+    name = str(content["current"]) if version is None else version
+    if name not in content["versions"]:
         known = ", ".join(content["versions"])
-        raise ConfigError(f"{output.uri}: no label version {version!r}; there are: {known}")
-    return version
+        raise ConfigError(f"{output.uri}: no label version {name!r}; there are: {known}")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{output.uri}: its dataset.json has a label version {name!r}, which is no name of a "
+            "folder; names are letters, digits, dots, dashes and underscores"
+        )
+    return name
 
 
 def ancestors(content: Mapping[str, Any], version: str) -> list[str]:

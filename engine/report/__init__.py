@@ -33,10 +33,10 @@ _NAV = {
     "rows": "Rows",
     "classes": "Classes",
     "rules": "Rejections",
-    "gallery": "Photos",
     "images": "Images",
     "failures": "Failures",
     "licences": "Licences",
+    "gallery": "Photos",
     "made": "How it was made",
 }
 
@@ -70,10 +70,10 @@ def write_report(
         rows_section(counts),
         classes_section(counts),
         rules_section(counts, second),
-        gallery(photos),
         images_section(counts, second),
         failures_section(counts),
         licences_section(counts),
+        gallery(photos),
         made_section(content, versions, counts),
     ]
     path = f"{REPORTS}/{name}.html"

@@ -81,7 +81,7 @@ def choose_bins(seen: Range, limits: Sequence[float] = ()) -> Histogram | None:
         per_decade = max(1, min(_PER_DECADE, _MOST_BINS // (last - first)))
         edges = np.logspace(first, last, (last - first) * per_decade + 1)
         return Histogram(edges, logarithmic=True)
-    step = _round_step((high - low) or abs(high) or 1.0)
+    step = _round_step((high - low) or abs(high) or 1.0, _most_bins(seen.num_finite))
     shift = 0.0
     if seen.whole:
         step, shift = max(1.0, step), 0.5 if step <= 1 else 0.0
@@ -90,8 +90,13 @@ def choose_bins(seen: Range, limits: Sequence[float] = ()) -> Histogram | None:
     return Histogram(edges)
 
 
-def _round_step(span: float) -> float:
-    """The smallest round step that cuts the span into no more bins than can be seen."""
-    least = span / (_MOST_BINS - 2)
+def _most_bins(count: int) -> int:
+    """Few for few numbers (twice their square root, at least 12), or most bins would be empty."""
+    return min(_MOST_BINS, max(12, 2 * math.isqrt(count)))
+
+
+def _round_step(span: float, most: int) -> float:
+    """The smallest round step that cuts the span into at most that many bins."""
+    least = span / (most - 2)
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * s for s in (*_STEPS, 10.0) if power * s >= least * (1 - 1e-9))

@@ -8,6 +8,7 @@ from engine.report.markup import Markup, measure, number
 
 STATUSES = ("kept", "superseded", "rejected")
 _HEIGHT = 100.0
+_ROW_REM = 1.15  # between the flags of two limits
 
 
 def bar(counts: Mapping[str, int], whole: int) -> Markup:
@@ -45,10 +46,11 @@ def histogram(
         f' y1="0" y2="{_HEIGHT}"/>'
         for limit in limits
     )
+    flags = "".join(_flag(bins, limit, row) for row, limit in enumerate(limits))
     axis = f"{what}, logarithmic" if bins.logarithmic else what
     return Markup(
         f'<figure class="hist" role="img" aria-label="{html.escape(label)}">'
-        f'<div class="plot">{_flags(bins, limits)}<span class="peak">{highest:,}</span>'
+        f'<div class="plot f{len(limits)}"><span class="peak">{highest:,}</span>{flags}'
         f'<svg viewBox="0 0 100 {_HEIGHT}" preserveAspectRatio="none">{drawn}{lines}</svg></div>'
         f'<figcaption><span>{low}</span><span class="axis">{html.escape(axis)}</span>'
         f"<span>{high}</span></figcaption></figure>"
@@ -79,11 +81,9 @@ def _told(bins: Histogram, place: int) -> str:
     return f"{number(float(bins.edges[place]))} to {number(float(bins.edges[place + 1]))}"
 
 
-def _flags(bins: Histogram, limits: Sequence[float]) -> str:
-    """The values of the limits, above their lines; those to the right stand left of theirs."""
-    flags = []
-    for limit in limits:
-        place = 100 * bins.place(limit)
-        side = f"right:{100 - place:.2f}%" if place > 50 else f"left:{place:.2f}%"  # noqa: PLR2004
-        flags.append(f'<span class="flag" style="{side}">limit {measure(limit)}</span>')
-    return "".join(flags[:3])
+def _flag(bins: Histogram, limit: float, row: int) -> str:
+    """The value of a limit above its line, a row for each; those to the right stand left of it."""
+    place = 100 * bins.place(limit)
+    side = f"right:{100 - place:.2f}%" if place > 50 else f"left:{place:.2f}%"  # noqa: PLR2004
+    top = f"top:{_ROW_REM * row:.2f}rem"
+    return f'<span class="flag" style="{side};{top}">limit {measure(limit)}</span>'

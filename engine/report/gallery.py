@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.draw_marks import Rectangle, find_spot
+from engine.draw_style import shorten
 from engine.report.markup import Markup, attribute, fold, join, measure, section, tag, text
 from engine.report.photos import ROWS_SHOWN, SIDE, Photo
 from engine.report.second import Stratum
@@ -13,9 +15,10 @@ Row = Mapping[str, Any]
 
 _LABELS = {"rejected": 8, "kept": 12}  # on one photo; the list beside it names them all
 _LABEL_CHARACTERS = 22
-_LINES = 6  # of each status in sight; the rest folds out
+_LINES = 4  # of each status in sight; the rest folds out
 _DOT = " \u00b7 "
-_LINE_HEIGHT = 13  # px of the picture
+_LINE_HEIGHT = 15  # px of the picture
+_CHARACTER_WIDTH = 7.2  # px of the picture, about; a little much, so that labels keep apart
 _NOTE = (
     "A random choice, drawn with a fixed seed: photos of every rule and every source in turn. Kept "
     "boxes are green, rejected ones red and dashed."
@@ -70,7 +73,8 @@ def _card(photo: Photo, place: int) -> Markup:
     )
     title = tag("h3", text(image["uri"] or image["image_key"], limit=80))
     why = "" if image["status"] == "ok" else f" \u00b7 {_image_verdict(image)}"
-    lists = "".join(_list(photo, name) for name in ("rejected", "kept"))
+    order = ("kept", "rejected") if photo.stratum.what == "source" else ("rejected", "kept")
+    lists = "".join(_list(photo, name) for name in order)
     licence = f" \u00b7 {text(image['licence'], limit=60).html}" if image["licence"] else ""
     return Markup(
         f'<article class="card photo s{place}">{_shot(photo)}<div class="about">{title.html}'
@@ -89,17 +93,14 @@ def _shot(photo: Photo) -> str:
     if photo.picture is None:
         return '<div class="shot"><p class="none">no pixels of this image in the dataset</p></div>'
     width, height = photo.size
-    shapes, labels = [], []
-    for status in ("rejected", "kept"):
-        left = _LABELS[status]
-        for row in photo.rows[status]:
-            box = _drawable(row["box"], photo)
-            if box is None:
-                continue
-            shapes.append(_shape(box, row, status))
-            if left:
-                labels.append(_label(box, row, status, photo.size))
-                left -= 1
+    boxes = {status: _boxes(photo, status) for status in ("rejected", "kept")}
+    shapes = [_shape(box, rows, status) for status in boxes for box, rows in boxes[status].items()]
+    taken: list[Rectangle] = []
+    labels = [
+        _label(box, rows[0], status, photo.size, taken)
+        for status in ("kept", "rejected")  # what is kept chooses first
+        for box, rows in list(boxes[status].items())[: _LABELS[status]]
+    ]
     alt = attribute(f"{photo.image['uri'] or photo.image['image_key']} with its boxes", limit=120)
     # wide pictures fill the card, tall ones keep to a height that fits a screen
     narrow = f' style="max-width:{100 * width / SIDE:.0f}%"' if width < height else ""
@@ -110,9 +111,18 @@ def _shot(photo: Photo) -> str:
     )
 
 
-def _drawable(
-    box: Sequence[float] | None, photo: Photo
-) -> tuple[float, float, float, float] | None:
+def _boxes(photo: Photo, status: str) -> dict[Rectangle, list[Row]]:
+    """The boxes to draw with the rows that share each: a phrase has the box of its region."""
+    found: dict[Rectangle, list[Row]] = {}
+    rows = sorted(photo.rows[status], key=lambda row: row["kind"] != "region")
+    for row in rows:
+        box = _drawable(row["box"], photo)
+        if box is not None:
+            found.setdefault(box, []).append(row)
+    return found
+
+
+def _drawable(box: Sequence[float] | None, photo: Photo) -> Rectangle | None:
     """The box in px of the picture, clipped to it; null where nothing of it can be drawn."""
     if box is None or any(corner is None or not math.isfinite(corner) for corner in box):
         return None
@@ -123,27 +133,28 @@ def _drawable(
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
-def _shape(box: tuple[float, float, float, float], row: Row, status: str) -> str:
+def _shape(box: Rectangle, rows: Sequence[Row], status: str) -> str:
     x0, y0, x1, y1 = box
     place = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
-    told = attribute(f"{_said(row)} ({row['source']})", limit=80)
-    return (
-        f'<rect class="halo" {place}/><rect class="{status}" {place}><title>{told}</title></rect>'
-    )
+    told = "; ".join(f"{_said(row)} ({row['source']})" for row in rows[:_LINES])
+    title = f"<title>{attribute(told, limit=160)}</title>"
+    return f'<rect class="halo" {place}/><rect class="{status}" {place}>{title}</rect>'
 
 
 def _label(
-    box: tuple[float, float, float, float], row: Row, status: str, size: tuple[int, int]
+    box: Rectangle, row: Row, status: str, size: tuple[int, int], taken: list[Rectangle]
 ) -> str:
-    """Kept boxes say what they show above themselves, rejected ones by which rule below."""
-    x0, y0, x1, y1 = box
+    """Kept boxes say what they show, rejected ones the rule; none where there is no room."""
     said = _said(row) if status == "kept" else f"\u2715 {row['rule'] or 'rejected'}"
-    y = y0 - 4 if status == "kept" else y1 + _LINE_HEIGHT - 1
-    y = min(max(y, _LINE_HEIGHT), size[1] - 3)
-    to_the_right = x0 > size[0] * 0.6
-    x, anchor = (x1, ' text-anchor="end"') if to_the_right else (x0, "")
-    words = attribute(" ".join(said.split()), limit=_LABEL_CHARACTERS)
-    return f'<text class="{status}" x="{x:.1f}" y="{y:.1f}"{anchor}>{words}</text>'
+    said = shorten(said, _LABEL_CHARACTERS)
+    label = (len(said) * _CHARACTER_WIDTH + 4, _LINE_HEIGHT)
+    spot = find_spot(box, label, size, taken)
+    if spot is None:
+        return ""
+    x, y = spot
+    taken.append((x, y, x + label[0], y + label[1]))
+    where = f'x="{x + 2:.1f}" y="{y + _LINE_HEIGHT - 3:.1f}"'
+    return f'<text class="{status}" {where}>{attribute(said)}</text>'
 
 
 def _list(photo: Photo, status: str) -> str:

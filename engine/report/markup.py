@@ -97,9 +97,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, words: int
 
 def _cells(row: Sequence[Cell], words: int) -> str:
     return "".join(
-        f"<td{'' if place < words else ' class=num'}>{_cell(cell)}</td>"
-        for place, cell in enumerate(row)
+        f"<td{_css(cell, place < words)}>{_cell(cell)}</td>" for place, cell in enumerate(row)
     )
+
+
+def _css(cell: Cell, word: bool) -> str:
+    if isinstance(cell, Markup) and cell.html.startswith("<svg"):
+        return " class=bars"
+    return "" if word else " class=num"
 
 
 def _cell(cell: Cell) -> str:

@@ -34,7 +34,8 @@ class Photo:
     Attributes:
         image: Its row of the images table.
         stratum: What it was taken for.
-        rows: The rows shown, by status; those of the rule it was taken for come first.
+        rows: The rows shown, by status; those of the rule or source it was taken for
+            come first.
         totals: How many rows it has, by status.
         picture: A small JPEG as data URI; null where there are no pixels to be had.
         scale: Picture px per px of the upright image.
@@ -112,7 +113,8 @@ def _photo(image: Mapping[str, Any], rows: pa.Table, stratum: Stratum, data: byt
     shown, against = {}, {}
     for name in _STATUSES:
         own = rows.filter(pc.equal(status, name))
-        first = pc.fill_null(pc.equal(own["rule"].cast(pa.string()), stratum.name), False)
+        column = "source" if stratum.what == "source" else "rule"
+        first = pc.fill_null(pc.equal(own[column].cast(pa.string()), stratum.name), False)
         own = pa.concat_tables([own.filter(first), own.filter(pc.invert(first))])
         shown[name] = own[:ROWS_SHOWN].to_pylist()
     winners = pa.array([row["against"] for row in shown["rejected"]], pa.string())

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.failures import CAUSES
-from engine.report.charts import bar, histogram
+from engine.report.charts import STATUSES, bar, histogram
 from engine.report.counts import Counts, Ruled
 from engine.report.markup import Cell, Markup, fold, join, measure, section, share, table, tag, text
 from engine.report.second import Second, shown_limits
 
-STATUSES = ("kept", "rejected", "superseded")
-_CLASSES = 30
+_CLASSES = 100
+_CLASSES_IN_SIGHT = 15
 _TERMS = 12
 _LIMITS = 6
 _LICENCES = 30
@@ -61,14 +61,14 @@ def rows_section(counts: Counts) -> Markup:
     largest = max((sum(group.values()) for group in groups.values()), default=0)
     lines = []
     for (kind, role, source), group in sorted(groups.items(), key=lambda item: str(item[0])):
-        cells: list[Cell] = [text(kind), text(role), text(source)]
+        cells: list[Cell] = [text(f"{kind} {role or ''}"), text(source or "not said")]
         lines.append([*cells, *(group.get(name, 0) for name in STATUSES), bar(group, largest)])
-    headings = ["kind", "role", "source", *STATUSES, ""]
-    parts = [table(headings, lines, words=3), _LEGEND]
+    headings = ["what", "source", *STATUSES, ""]
+    parts = [table(headings, lines, words=2), _LEGEND]
     scores = [
         _card(
             text(name),
-            histogram(bins, what="score of the box", series=("kept", "superseded", "rejected")),
+            histogram(bins, what="score of the box", series=STATUSES),
         )
         for name, bins in sorted(counts.scores.items())
     ]
@@ -87,11 +87,15 @@ def classes_section(counts: Counts) -> Markup:
         for entry in top
     ]
     note = f"Regions of role category: {len(counts.classes):,} different texts"
+    shown, more = lines[:_CLASSES_IN_SIGHT], lines[_CLASSES_IN_SIGHT:]
     if counts.classes.error:
         note += f" are held in memory, so counts may be up to {counts.classes.error:,} too low"
     if len(top) < len(counts.classes):
         note += f"; the {len(top)} most frequent"
-    return section("classes", "Classes", table(["class", *STATUSES, ""], lines), note=note + ".")
+    headings = ["class", *STATUSES, ""]
+    parts = [table(headings, shown)]
+    parts += [fold(Markup(f"{len(more)} more classes"), table(headings, more))] if more else []
+    return section("classes", "Classes", *parts, note=note + ".")
 
 
 def rules_section(counts: Counts, second: Second) -> Markup:

@@ -42,12 +42,13 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}
 th{text-align:left;color:var(--dim);font-weight:500;font-size:.84rem;white-space:nowrap;
 border-bottom:1px solid var(--line);padding:.3rem .9rem .3rem 0}
 td{padding:.36rem .9rem .36rem 0;border-bottom:1px solid var(--line);vertical-align:top;
-overflow-wrap:normal}
-td bdi{overflow-wrap:anywhere}
+overflow-wrap:break-word}
+td bdi{overflow-wrap:break-word}
 th:last-child,td:last-child{padding-right:0}
 tr:last-child td{border-bottom:0}
+td.bars{min-width:120px;width:24%}
 .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-svg.bar{display:block;width:100%;min-width:110px;height:9px;margin-top:.42rem;border-radius:2px;
+svg.bar{display:block;width:100%;height:9px;margin-top:.42rem;border-radius:2px;
 background:var(--wash)}
 rect.kept{fill:var(--kept)}rect.rejected{fill:var(--rejected)}
 rect.superseded{fill:var(--superseded)}rect.any{fill:var(--any)}
@@ -67,7 +68,7 @@ align-items:start;margin-top:.5rem}
 .peak{position:absolute;left:0;top:0;color:var(--dim);font-size:.75rem;line-height:1.3rem}
 .flag{position:absolute;top:0;font-size:.75rem;line-height:1.3rem;color:var(--ink);padding:0 .35em;
 background:var(--card);z-index:1;font-variant-numeric:tabular-nums}
-.f1{padding-top:2.45rem}.f2{padding-top:3.55rem}
+.f2{padding-top:2.45rem}.f3{padding-top:3.6rem}
 line.limit{stroke:var(--ink);stroke-width:1.6;stroke-dasharray:4 3;vector-effect:non-scaling-stroke}
 figcaption{display:flex;justify-content:space-between;gap:.6rem;color:var(--dim);font-size:.78rem;
 font-variant-numeric:tabular-nums;margin-top:.25rem}
@@ -103,7 +104,7 @@ footer{padding-top:2rem;padding-bottom:3rem;color:var(--dim);font-size:.86rem}
 @media(max-width:600px){body{font-size:14.5px}header,main,footer{padding-left:1rem;padding-right:1rem}
 header{padding-top:1.3rem}h1{font-size:1.4rem}nav div{padding-left:1rem}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:1.25rem}
-th,td{padding-right:.65rem}.shot text{font-size:15px}}
+th,td{padding-right:.65rem}td.bars{display:none}.shot text{font-size:15px}}
 @media print{nav,.picks{display:none}.card{break-inside:avoid}}
 """
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from engine.report.bins import Histogram
 from engine.report.markup import Markup, measure, number
 
-STATUSES = ("kept", "superseded", "rejected")
+STATUSES = ("kept", "rejected", "superseded")
 _HEIGHT = 100.0
 _ROW_REM = 1.15  # between the flags of two limits
 
 
 def bar(counts: Mapping[str, int], whole: int) -> Markup:
-    """One bar of kept, superseded and rejected, as long as their part of `whole`."""
+    """One bar of kept, rejected and superseded, as long as their part of `whole`."""
     x, pieces = 0.0, []
     for status in STATUSES:
         width = 100 * counts.get(status, 0) / max(whole, 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.draw_marks import Rectangle, find_spot
 from engine.draw_style import shorten
-from engine.report.markup import Markup, attribute, fold, join, measure, section, tag, text
+from engine.report.markup import Markup, attribute, fold, join, measure, said, section, tag, text
 from engine.report.photos import ROWS_SHOWN, SIDE, Photo
 from engine.report.second import Stratum
 
@@ -145,16 +145,16 @@ def _label(
     box: Rectangle, row: Row, status: str, size: tuple[int, int], taken: list[Rectangle]
 ) -> str:
     """Kept boxes say what they show, rejected ones the rule; none where there is no room."""
-    said = _said(row) if status == "kept" else f"\u2715 {row['rule'] or 'rejected'}"
-    said = shorten(said, _LABEL_CHARACTERS)
-    label = (len(said) * _CHARACTER_WIDTH + 4, _LINE_HEIGHT)
+    words = _said(row) if status == "kept" else f"\u2715 {row['rule'] or 'rejected'}"
+    words = shorten(words[: _LABEL_CHARACTERS * 4], _LABEL_CHARACTERS)
+    label = (len(words) * _CHARACTER_WIDTH + 4, _LINE_HEIGHT)
     spot = find_spot(box, label, size, taken)
     if spot is None:
         return ""
     x, y = spot
     taken.append((x, y, x + label[0], y + label[1]))
     where = f'x="{x + 2:.1f}" y="{y + _LINE_HEIGHT - 3:.1f}"'
-    return f'<text class="{status}" {where}>{attribute(said)}</text>'
+    return f'<text class="{status}" {where}>{attribute(words)}</text>'
 
 
 def _list(photo: Photo, status: str) -> str:
@@ -189,9 +189,9 @@ def _line(row: Row, status: str, against: Mapping[str, str]) -> str:
             f'<span class="why"><b class="t-rejected">{text(row["rule"] or "rejected").html}</b>'
             f"{_numbers(row)}{winner}</span>"
         )
-    said = text(row["text"]).html if row["text"] is not None else '<i class="dim">no text</i>'
+    words = said(row["text"]).html
     told = _DOT.join(facts)
-    return f'<li class="{status}">{said} <span class="dim small">{told}</span>{why}</li>'
+    return f'<li class="{status}">{words} <span class="dim small">{told}</span>{why}</li>'
 
 
 def _numbers(row: Row) -> str:

@@ -25,17 +25,26 @@ Cell = Markup | str | float | None  # a string is our own
 
 def text(value: object, *, limit: int = _MAX_TEXT) -> Markup:
     """Text from data: cut, invisible characters spelled out, isolated from the text around it."""
-    said = str(value)
-    cut = said[:limit]
+    spelled = str(value)
+    cut = spelled[:limit]
     shown = _HIDDEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", html.escape(cut))
-    more = f' <span class="dim">\u2026 ({len(said):,} characters)</span>' if said[limit:] else ""
+    more = (
+        f' <span class="dim">\u2026 ({len(spelled):,} characters)</span>' if spelled[limit:] else ""
+    )
     return Markup(f"<bdi>{shown}</bdi>{more}")
+
+
+def said(value: str | None, *, limit: int = _MAX_TEXT) -> Markup:
+    """What a row says, also when that is nothing."""
+    if value:
+        return text(value, limit=limit)
+    return Markup(f'<i class="dim">{"no text" if value is None else "empty text"}</i>')
 
 
 def attribute(value: object, *, limit: int = _MAX_TEXT) -> str:
     """Text from data between double quotes, or inside an SVG."""
-    said = str(value)
-    cut = said[:limit] + ("\u2026" if said[limit:] else "")
+    spelled = str(value)
+    cut = spelled[:limit] + ("\u2026" if spelled[limit:] else "")
     return _HIDDEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", html.escape(cut))
 
 

@@ -136,5 +136,6 @@ def _small(image: Mapping[str, Any], data: bytes) -> Image.Image | None:
         picture = Image.fromarray(encoded.rgb(min_side=SIDE))
     except DecodeError:
         return None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return picture
+    factor = SIDE / max(picture.size)  # small ones are enlarged, so that words fit on them
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)

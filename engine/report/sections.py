@@ -8,7 +8,19 @@ from typing import Any
 from engine.failures import CAUSES
 from engine.report.charts import STATUSES, bar, histogram
 from engine.report.counts import Counts, Ruled
-from engine.report.markup import Cell, Markup, fold, join, measure, section, share, table, tag, text
+from engine.report.markup import (
+    Cell,
+    Markup,
+    fold,
+    join,
+    measure,
+    said,
+    section,
+    share,
+    table,
+    tag,
+    text,
+)
 from engine.report.second import Second, shown_limits
 
 _CLASSES = 100
@@ -83,7 +95,7 @@ def classes_section(counts: Counts) -> Markup:
     top = counts.classes.top(_CLASSES)
     largest = max((sum(entry[name] for name in STATUSES) for entry in top), default=0)
     lines = [
-        [text(entry["text"], limit=60), *(entry[name] for name in STATUSES), bar(entry, largest)]
+        [said(entry["text"], limit=60), *(entry[name] for name in STATUSES), bar(entry, largest)]
         for entry in top
     ]
     note = f"Regions of role category: {len(counts.classes):,} different texts"
@@ -153,7 +165,7 @@ def _measured(rule: Ruled, bins: Any) -> Markup:
         parts.append(tag("p", f"limits: {', '.join(told)}{more}", css="dim small"))
     terms = rule.terms.top(_TERMS)
     if terms:
-        lines = [[text(entry["against"], limit=60), entry["rejected"]] for entry in terms]
+        lines = [[said(entry["against"], limit=60), entry["rejected"]] for entry in terms]
         parts.append(table(["against", "rejected"], lines))
     return join(parts)
 

@@ -104,7 +104,8 @@ footer{padding-top:2rem;padding-bottom:3rem;color:var(--dim);font-size:.86rem}
 @media(max-width:600px){body{font-size:14.5px}header,main,footer{padding-left:1rem;padding-right:1rem}
 header{padding-top:1.3rem}h1{font-size:1.4rem}nav div{padding-left:1rem}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:1.25rem}
-th,td{padding-right:.65rem}td.bars{display:none}.shot text{font-size:15px}}
+th,td{padding-right:.6rem}table{font-size:.88rem}th{font-size:.8rem}
+td.bars{display:none}.shot text{font-size:15px}}
 @media print{nav,.picks{display:none}.card{break-inside:avoid}}
 """
 

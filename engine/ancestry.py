@@ -46,6 +46,15 @@ def ancestors(content: Mapping[str, Any], version: str) -> list[str]:
     return found
 
 
+def pixel_version(output: Location, versions: Sequence[str], shard: int) -> str | None:
+    """The first of those versions whose tar of that shard holds pictures; null where none does."""
+    for version in versions:
+        path = f"{version}/{ShardFiles(shard).tar}"
+        if output.exists(path) and any(True for _ in _members(output, path, None)):
+            return version
+    return None
+
+
 def read_pixels(
     output: Location, versions: Sequence[str], shard: int, keys: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
@@ -74,7 +83,9 @@ def read_pixels(
             return
 
 
-def _members(output: Location, path: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
+def _members(
+    output: Location, path: str, keys: Collection[str] | None
+) -> Iterator[tuple[str, bytes]]:
     """The images among the members: one at a time from a disk, the whole tar from a bucket."""
     local = output.readers == 1
     file = output.open(path).file if local else io.BytesIO(output.read(path).data)
@@ -82,7 +93,7 @@ def _members(output: Location, path: str, keys: Collection[str]) -> Iterator[tup
         with file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
-                if key not in keys or suffix == "json":
+                if suffix == "json" or (keys is not None and key not in keys):
                     continue
                 content = tar.extractfile(member)
                 yield key, content.read() if content is not None else b""

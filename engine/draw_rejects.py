@@ -226,7 +226,7 @@ def _moved(
 
 def _label(row: Row, status: str) -> str:
     score = row["score"] if row["score"] is not None else row["text_score"]
-    told = f" {score:.2f}" if score is not None else ""
+    told = f" {score:.3g}" if score is not None else ""
     mark = "\u2715 " if status == "rejected" else ""
     return f"{mark}{_plain(row['text'] or row['role'] or '', 26)}{told}"
 

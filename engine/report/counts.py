@@ -21,7 +21,7 @@ BATCH_ROWS = 131_072  # read at a time
 SHOWN_CHARACTERS = 200  # of a text that is counted; longer ones that begin alike count as one
 _EXAMPLES = 3  # of each kind of failure
 _ROWS = ("kind", "role", "source", "status", "rule")
-_MODELS = ("source", "model", "revision", "human")
+_MODELS = ("source", "model", "revision", "human", "status")
 _READ = (*_ROWS, "model", "revision", "human", "text", "measured", "limit", "against", "score")
 _SIZES = ("width", "height", "size_bytes", "sharpness", "contrast")
 _VERDICTS = ("status", "rule", "duplicate_of", "measured", "limit", "failures")
@@ -57,8 +57,8 @@ def _scores() -> Histogram:
 class Counts:
     """Everything counted.
 
-    Keys of `rows` are kind, role, source, status, rule; of `models` source, model, revision, human;
-    of `failures` stage, source, cause.
+    Keys of `rows` are kind, role, source, status, rule; of `models` source, model, revision, human,
+    status; of `failures` stage, source, cause.
     """
 
     shards: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Counts:
     scores: dict[str, Histogram] = field(default_factory=dict)  # of boxes, by source
     images: Counter[str] = field(default_factory=Counter)  # by status
     formats: Counter[str | None] = field(default_factory=Counter)
-    licences: Tally = field(default_factory=lambda: Tally(["licence"], ["images"]))
+    licences: Tally = field(default_factory=lambda: Tally(["licence"], ["ok", "others"]))
     image_rules: dict[str, Ruled] = field(default_factory=dict)
     num_duplicates: int = 0
     measures: dict[str, Range] = field(default_factory=lambda: {name: Range() for name in MEASURES})
@@ -199,8 +199,10 @@ def _add_images(counts: Counts, table: pa.Table) -> None:
         counts.images[status] += count
     for (name,), count in count_groups(table, ("format",)):
         counts.formats[name] += count
-    licence = _shortened(table["licence"])
-    counts.licences.add(_ones({"licence": licence}, "images"))
+    ok = pc.equal(table["status"], "ok")
+    columns = {"licence": _shortened(table["licence"]), "ok": ok, "others": pc.invert(ok)}
+    as_counts = [("licence", pa.string()), ("ok", pa.int64()), ("others", pa.int64())]
+    counts.licences.add(pa.table(columns).cast(pa.schema(as_counts)))
     counts.num_duplicates += table.num_rows - table["duplicate_of"].null_count
     names = ("rule", "measured", "limit")
     ruled = pa.table({name: table[name] for name in names})

@@ -14,6 +14,10 @@ _HIDDEN = re.compile(
 _MAX_TEXT = 400  # characters of a caption; more says nothing to a reader of a page
 
 
+def _code_point(found: re.Match[str]) -> str:
+    return f"\u2039U+{ord(found[0]):04X}\u203a"
+
+
 class Markup(NamedTuple):
     """HTML that is safe: made here, everything inside it escaped."""
 
@@ -27,7 +31,7 @@ def text(value: object, *, limit: int = _MAX_TEXT) -> Markup:
     """Text from data: cut, invisible characters spelled out, isolated from the text around it."""
     spelled = str(value)
     cut = spelled[:limit]
-    shown = _HIDDEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", html.escape(cut))
+    shown = _HIDDEN.sub(_code_point, html.escape(cut))
     more = (
         f' <span class="dim">\u2026 ({len(spelled):,} characters)</span>' if spelled[limit:] else ""
     )
@@ -41,11 +45,18 @@ def said(value: str | None, *, limit: int = _MAX_TEXT) -> Markup:
     return Markup(f'<i class="dim">{"no text" if value is None else "empty text"}</i>')
 
 
+def plain(value: object, *, limit: int = _MAX_TEXT) -> str:
+    """Text from data on one line, cut, invisible characters spelled out; not escaped for HTML."""
+    spelled = str(value)[: limit + 1]
+    line = " ".join(spelled[:limit].split()) + ("\u2026" if spelled[limit:] else "")
+    return _HIDDEN.sub(_code_point, line)
+
+
 def attribute(value: object, *, limit: int = _MAX_TEXT) -> str:
     """Text from data between double quotes, or inside an SVG."""
     spelled = str(value)
     cut = spelled[:limit] + ("\u2026" if spelled[limit:] else "")
-    return _HIDDEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", html.escape(cut))
+    return _HIDDEN.sub(_code_point, html.escape(cut))
 
 
 def number(value: float | None) -> str:

@@ -220,15 +220,16 @@ def licences_section(counts: Counts) -> Markup:
             text(entry["licence"])
             if entry["licence"]
             else Markup('<span class="dim">unknown</span>'),
-            entry["images"],
-            share(entry["images"], counts.num_images),
+            entry["ok"],
+            entry["ok"] + entry["others"],
+            share(entry["ok"] + entry["others"], counts.num_images),
         ]
         for entry in top
     ]
-    note = "As the source named them, image by image; all images, whatever their status."
+    note = "As the source named them, image by image."
     if len(top) < len(counts.licences):
         note += f" The {len(top)} most frequent of {len(counts.licences):,}."
-    parts = table(["licence", "images", "share"], lines)
+    parts = table(["licence", "ok", "all", "share"], lines)
     return section("licences", "Licences", parts, note=note)
 
 
@@ -242,15 +243,12 @@ def made_section(content: Mapping[str, Any], versions: Sequence[str], counts: Co
         cells = [text(name), text(entry.get("parent") or "\u2013"), text(made_by)]
         lines.append([*cells, _json(others) if others else Markup("")])
     parts = [table(["version", "from", "made by", ""], lines, words=4)]
-    models = [
-        [
-            text(source),
-            text(model or "\u2013"),
-            text(revision or "\u2013"),
-            "human" if human else "",
-            n,
-        ]
-        for (source, model, revision, human), n in counts.models.most_common(100)
+    rows: Counter[tuple[Any, ...]] = Counter()
+    for (*who, _), count in counts.models.items():
+        rows[tuple(who)] += count
+    models: list[list[Cell]] = [
+        [text(source), text(model or "\u2013"), text(revision or "\u2013"), _by(human), count]
+        for (source, model, revision, human), count in rows.most_common(100)
     ]
     headings = ["source", "model", "revision", "", "rows"]
     parts.append(table(headings, models, words=4))
@@ -263,6 +261,10 @@ def made_section(content: Mapping[str, Any], versions: Sequence[str], counts: Co
     digest = content.get("digest") or "not said"
     parts.append(Markup(f'<p class="dim">config digest {text(digest).html}</p>'))
     return section("made", "How it was made", *parts)
+
+
+def _by(human: bool | None) -> str:
+    return "people" if human else ""
 
 
 def _json(content: Any) -> Markup:

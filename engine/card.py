@@ -4,6 +4,7 @@ Every fact is counted from the dataset or read from what its run wrote down; wha
 called unknown.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -11,47 +12,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from engine.ancestry import ancestors, find_version, pixel_version
+from engine.card_head import front_matter
 from engine.dataset import read_dataset
+from engine.errors import ConfigError
+from engine.output import read_if_there
 from engine.report.counts import Counts, count_version
 from engine.report.markup import plain
 from engine.sink import ShardFiles
 from engine.source.shapes import Location
 
 CARD = "README.md"
+# The last line: tells a card that nobody has changed from one that somebody worked on.
+_SEAL_STARTS = "\n<!-- written by fld, "
+_SEAL = _SEAL_STARTS + "{} -->\n"
 _STATUSES = ("kept", "rejected", "superseded")
 _CLASSES = 20
 _LICENCES = 50
 _OPTION_CHARACTERS = 160
-# The size categories of the Hugging Face hub: up to, and name.
-_SIZES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-    (10**8, "10M<n<100M"),
-    (10**9, "100M<n<1B"),
-)
-_LARGEST = "n>1B"
-# What the hub calls the tasks that rows of a kind and role serve.
-_TASKS = {
-    ("text", None): "image-to-text",
-    ("region", "category"): "object-detection",
-    ("region", "phrase"): "zero-shot-object-detection",
-    ("region", "ocr"): "image-to-text",
-    ("grounding", None): "zero-shot-object-detection",
-}
-_CREATIVE_COMMONS = re.compile(
-    r"creativecommons\.org/licenses/((?:by|nc|nd|sa)(?:-(?:by|nc|nd|sa))*)/(\d\.\d)", re.IGNORECASE
-)
-_PUBLIC_DOMAIN = re.compile(r"creativecommons\.org/publicdomain/zero/1\.0", re.IGNORECASE)
-# Names that are the hub's own already.
-_HUB = re.compile(
-    r"(?:cc-by(?:-(?:nc|nd|sa))*-\d\.\d|cc0-1\.0|mit|apache-2\.0|odc-by|odbl|pddl|unlicense)"
-)
 # No mark of Markdown's in it; an underscore inside of a word is none.
 _SIMPLE = re.compile(r"[A-Za-z0-9 ,.-]*(?:(?<=[A-Za-z0-9])_(?=[A-Za-z0-9])[A-Za-z0-9 ,.-]*)*")
 
@@ -69,13 +47,14 @@ def write_card(output: Location, version: str | None = None) -> str:
         Where it was written.
 
     Raises:
-        ConfigError: No dataset there, or no such version.
+        ConfigError: No dataset there, no such version, or a `README.md` that somebody else wrote or
+            has changed since.
     """
     content = read_dataset(output)
     name = find_version(output, content, version)
     counts, versions = count_version(output, name), ancestors(content, name)
     parts = [
-        _head(name, counts),
+        front_matter(name, counts, [entry["licence"] for entry in _licensed(counts)]),
         _summary(content, name, counts),
         _contents(counts),
         _classes(counts),
@@ -86,51 +65,28 @@ def write_card(output: Location, version: str | None = None) -> str:
         _limits(content, counts),
         _loading(output, versions, counts),
     ]
+    _check_ours(output)
     text = "\n\n".join(part for part in parts if part) + "\n"
-    output.write(CARD, text.encode("utf-8", "replace"))
+    card = text.encode("utf-8", "replace")
+    output.write(CARD, card + _SEAL.format(_digest(card)).encode())
     return f"{output.uri.rstrip('/')}/{CARD}"
 
 
-def hub_licence(licence: str | None) -> str:
-    """What the Hugging Face hub calls a licence: its identifier, `other`, or `unknown` for none.
-
-    Example:
-        >>> hub_licence("http://creativecommons.org/licenses/by-nc/2.0/")
-        'cc-by-nc-2.0'
-    """
-    if not licence or not licence.strip():
-        return "unknown"
-    if found := _CREATIVE_COMMONS.search(licence):
-        return f"cc-{found[1]}-{found[2]}".lower()
-    if _PUBLIC_DOMAIN.search(licence):
-        return "cc0-1.0"
-    named = licence.strip().lower()
-    return named if _HUB.fullmatch(named) else "other"
+def _check_ours(output: Location) -> None:
+    """Refuses to write over a card that people have written or changed."""
+    raw = read_if_there(output, CARD)
+    if raw is None:
+        return
+    body, mark, seal = raw.to_pybytes().rpartition(_SEAL_STARTS.encode())
+    if not mark or mark + seal != _SEAL.format(_digest(body)).encode():
+        raise ConfigError(
+            f"{output.uri}: {CARD} is there and is not as it was written here; move it away, or "
+            "take from it what you want to keep and delete it"
+        )
 
 
-def _head(name: str, counts: Counts) -> str:
-    licences = [hub_licence(entry["licence"]) for entry in _licensed(counts)]
-    tasks = {
-        task
-        for (kind, role, status) in counts.by("kind", "role", "status")
-        if status == "kept" and (task := _TASKS.get((kind, role)) or _TASKS.get((kind, None)))
-    }
-    if counts.has_polygons:
-        tasks.add("image-segmentation")
-    ok = counts.images["ok"]
-    size = next((named for limit, named in _SIZES if ok < limit), _LARGEST)
-    tables = [
-        {"config_name": table, "data_files": f"{name}/*.{table}.parquet"}
-        for table in ("annotations", "images")
-    ]
-    head = {
-        "license": list(dict.fromkeys(licences)) or ["unknown"],
-        **({"task_categories": sorted(tasks)} if tasks else {}),
-        "size_categories": [size],
-        "tags": ["webdataset"],
-        **({"configs": tables} if counts.shards else {}),
-    }
-    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
+def _digest(card: bytes) -> str:
+    return hashlib.blake2b(card, digest_size=8).hexdigest()
 
 
 def _summary(content: Mapping[str, Any], name: str, counts: Counts) -> str:

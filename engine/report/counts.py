@@ -121,12 +121,18 @@ def count_version(output: Location, version: str) -> Counts:
 def read_batches(
     output: Location, path: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """A Parquet file as tables of at most `BATCH_ROWS` rows; null for all columns."""
+    """A Parquet file as tables of at most `BATCH_ROWS` rows, one without rows if it has none.
+
+    Columns: null for all.
+    """
     local = output.readers == 1
     file = output.open(path).file if local else pa.BufferReader(output.read(path).data)
     with file:
         names = list(columns) if columns is not None else None
-        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=names):
+        parquet = pq.ParquetFile(file)
+        if parquet.metadata.num_rows == 0:
+            yield parquet.read(columns=names)
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
             yield pa.Table.from_batches([batch])
 
 

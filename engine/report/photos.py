@@ -93,9 +93,7 @@ def _chosen(output: Location, path: str, keys: pa.Array, columns: Sequence[str] 
         table.filter(pc.is_in(table["image_key"], keys))
         for table in read_batches(output, path, columns)
     ]
-    return (
-        pa.concat_tables(found).unify_dictionaries() if found else pa.table({"image_key": keys[:0]})
-    )
+    return pa.concat_tables(found).unify_dictionaries()
 
 
 def _pixels(

@@ -14,6 +14,7 @@ from engine.evaluate.pairs import (
     candidates,
     flags_of,
     folded,
+    places_by_score,
     shared_codes,
 )
 from engine.evaluate.polygons import outline_areas, outlines, shared_areas
@@ -78,7 +79,7 @@ class WordScores:
         won = assign(
             truths,
             claims,
-            _places(images[1])[truths],
+            places_by_score(images[1], np.zeros(truth.num_rows))[truths],
             -claims.astype(np.float64),
             allowed=alive[:, claims],
         )
@@ -122,12 +123,3 @@ def _meetings(
     whole = areas[0][left] + areas[1][right] - shared
     return (left, right), shared / whole, shared / areas[0][left]
 
-
-def _places(groups: Indices) -> Indices:
-    """How many of its group stand before each row."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    sizes = np.diff(starts, append=len(order))
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order)) - np.repeat(starts, sizes)
-    return places

@@ -120,7 +120,8 @@ class AveragePrecision:
     def result(self) -> MeanPrecision:
         """The means over everything added so far."""
         if self._num_boxes and self._num_boxes == self._num_unscored:
-            return self._summary(np.full((1, *_CASES), np.nan), np.full((1, 3, 4, 10), np.nan), [])
+            nothing = np.empty((0, *_CASES))
+            return self._summary(nothing, np.empty((0, len(_MAX_BOXES), *_CASES)), [])
         present = np.flatnonzero(self._true[0])
         precisions = np.full((len(present), *_CASES), np.nan)
         recalls = np.full((len(present), len(_MAX_BOXES), *_CASES), np.nan)
@@ -148,17 +149,24 @@ class AveragePrecision:
             self._true[i] += np.bincount(true[~hidden], minlength=self._true.shape[1])
 
     def _summary(self, precisions: Numbers, recalls: Numbers, names: list[str]) -> MeanPrecision:
-        at = np.searchsorted(_IOUS, (0.5, 0.75)).tolist()
+        at50, at75 = np.searchsorted(_IOUS, (0.5, 0.75)).tolist()
         overall = precisions[:, 0]
         return MeanPrecision(
-            _mean(overall),
-            *(_mean(overall[:, i]) for i in at),
-            *(_mean(precisions[:, i]) for i in (1, 2, 3)),
-            *(_mean(recalls[:, i, 0]) for i in range(3)),
-            *(_mean(recalls[:, -1, i]) for i in (1, 2, 3)),
+            ap=_mean(overall),
+            ap50=_mean(overall[:, at50]),
+            ap75=_mean(overall[:, at75]),
+            ap_small=_mean(precisions[:, 1]),
+            ap_medium=_mean(precisions[:, 2]),
+            ap_large=_mean(precisions[:, 3]),
+            ar1=_mean(recalls[:, 0, 0]),
+            ar10=_mean(recalls[:, 1, 0]),
+            ar100=_mean(recalls[:, 2, 0]),
+            ar_small=_mean(recalls[:, 2, 1]),
+            ar_medium=_mean(recalls[:, 2, 2]),
+            ar_large=_mean(recalls[:, 2, 3]),
             by_class={
-                name: (float(ap.mean()), float(ap[at[0]]))
-                for name, ap in sorted(zip(names, overall, strict=False))
+                name: (float(ap.mean()), float(ap[at50]))
+                for name, ap in zip(names, overall, strict=True)
             },
             num_boxes=self._num_boxes,
             num_unscored=self._num_unscored,
@@ -205,6 +213,7 @@ def _curves(
 ) -> tuple[Numbers, Numbers]:
     """Mean precision, shape (sizes, IoUs), and recall, (maxima, sizes, IoUs), of one class."""
     _, places, right_bits, void_bits = rows
+    best = [np.less(places, maximum) for maximum in _MAX_BOXES]
     precisions = np.full(_CASES, np.nan)
     recalls = np.full((len(_MAX_BOXES), *_CASES), np.nan)
     for area in np.flatnonzero(num_true).tolist():
@@ -214,8 +223,8 @@ def _curves(
             found = np.cumsum(right, dtype=np.int64)
             wrong = np.cumsum(~right & ~void, dtype=np.int64)
             precisions[area, iou] = _interpolated(found, wrong, int(num_true[area]))
-            for i, maximum in enumerate(_MAX_BOXES):
-                recalls[i, area, iou] = (right & (places < maximum)).sum() / num_true[area]
+            for i, chosen in enumerate(best):
+                recalls[i, area, iou] = (right & chosen).sum() / num_true[area]
     return precisions, recalls
 
 

@@ -33,7 +33,8 @@ class DocumentFrequencies:
 
     def add(self, references: pa.Table) -> None:
         """Counts the true texts of some images; all texts of an image must come together."""
-        images, _, names = shared_codes(references["image_key"], references["image_key"].slice(0, 0))
+        keys = references["image_key"]
+        images, _, names = shared_codes(keys, keys.slice(0, 0))
         self.num_images += len(names)
         order = np.argsort(images, kind="stable")
         texts = references["text"]
@@ -151,8 +152,12 @@ class CaptionScores:
 
     def _score(self, sums: Numbers, captioned: int) -> CaptionScore:
         count, cider, rouge = sums[:3].tolist()
-        means = (cider / count, _bleu(sums[3:]), rouge / count) if count else (None, None, None)
-        return CaptionScore(*means, int(count), self._num_images, captioned)
+        if not count:
+            return CaptionScore(None, None, None, 0, self._num_images, captioned)
+        bleu = _bleu(sums[3:])
+        return CaptionScore(
+            cider / count, bleu, rouge / count, int(count), self._num_images, captioned
+        )
 
 
 class _Measures(NamedTuple):
@@ -255,7 +260,7 @@ def _cider(
 
 def _vectors(
     grams: Grams, frequencies: DocumentFrequencies, num: int
-) -> tuple[Numbers, Numbers, Numbers]:
+) -> tuple[Numbers, Numbers, Indices]:
     """Weight of each n-gram; norms by order, shape (num, 4); lengths, shape (num,)."""
     images = np.log(max(1.0, float(frequencies.num_images)))
     rarity = images - np.log(np.maximum(1.0, frequencies.of(grams.hashes)))
@@ -263,9 +268,8 @@ def _vectors(
     squares = np.zeros((num, MAX_N))
     np.add.at(squares, (grams.texts, grams.orders), weights**2)
     pairs_of_tokens = grams.orders == 1  # the reference code takes its number for the length
-    lengths = np.bincount(
-        grams.texts[pairs_of_tokens], grams.counts[pairs_of_tokens], minlength=num
-    )
+    lengths = np.zeros(num, np.int64)
+    np.add.at(lengths, grams.texts[pairs_of_tokens], grams.counts[pairs_of_tokens])
     return weights, np.sqrt(squares), lengths
 
 

@@ -147,9 +147,7 @@ class RegionScores:
     def by_class(self) -> dict[str, Score]:
         """The counts of the last world by class, in order of name; one class "" without texts."""
         return {
-            name: Score(
-                int(self._matched[-1, i]), int(self._claimed[-1, i]), int(self._true[0, i])
-            )
+            name: Score(int(self._matched[-1, i]), int(self._claimed[-1, i]), int(self._true[0, i]))
             for name, i in sorted(zip(self._classes.names, range(self._true.shape[1]), strict=True))
         }
 
@@ -186,6 +184,4 @@ def _count(chosen: Flags, classes: Indices, num_classes: int) -> npt.NDArray[np.
     """How many columns of each class every world has chosen, shape (worlds, num_classes)."""
     worlds, columns = np.nonzero(chosen)
     cells = worlds * num_classes + classes[columns]
-    return np.bincount(cells, minlength=len(chosen) * num_classes).reshape(
-        len(chosen), num_classes
-    )
+    return np.bincount(cells, minlength=len(chosen) * num_classes).reshape(len(chosen), num_classes)

@@ -16,7 +16,7 @@ Hashes = npt.NDArray[np.uint64]
 MAX_N = 4  # BLEU-4 and CIDEr count n-grams of one to four tokens
 
 # Signs that the COCO caption code drops after tokenising (pycocoevalcap, PTBTokenizer.PUNCTUATIONS)
-_DROPPED = frozenset("' '' ` `` ( ) { } . ? ! , : ; - -- ...".split())
+_DROPPED = frozenset([*"'`(){}.?!,:;-", "''", "``", "--", "..."])
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', '"': " "})
 _CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")
 _TOKEN = re.compile(

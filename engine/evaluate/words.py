@@ -122,4 +122,3 @@ def _meetings(
     left, right, shared = (np.concatenate(column) for column in zip(*found, strict=True))
     whole = areas[0][left] + areas[1][right] - shared
     return (left, right), shared / whole, shared / areas[0][left]
-

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
-from engine.evaluate.results import Assessment, Step
+from engine.evaluate.results import Assessment, Measures, Step
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and a mark each
 _LINES = {
@@ -13,6 +13,7 @@ _LINES = {
     "recall": ("recall", "#D55E00", "s"),
     "f1": ("F1", "#009E73", "^"),
 }
+_LINE_HEIGHT = 0.05  # of a number, as a part of the height of a panel
 
 
 def plot_steps(found: Assessment, path: Path) -> None:
@@ -24,7 +25,7 @@ def plot_steps(found: Assessment, path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = {
-        name: family.steps
+        name: family.telling_steps() or family.steps
         for name, family in found.families.items()
         if family.steps and "precision" in family.steps[0].before
     }
@@ -50,20 +51,22 @@ def _panel(axis: Any, name: str, steps: Sequence[Step]) -> None:
     places = range(len(states))
     for key, (label, colour, mark) in _LINES.items():
         values = [float("nan") if state[key] is None else state[key] for state in states]
-        axis.plot(places, values, label=label, color=colour, marker=mark, drawstyle="default")
-        for place in (0, len(values) - 1):
-            if values[place] == values[place]:  # NaN is not itself
-                axis.annotate(
-                    f"{values[place]:.3f}",
-                    (place, values[place]),
-                    textcoords="offset points",
-                    xytext=(0, 6),
-                    ha="center",
-                    fontsize=8,
-                    color=colour,
-                )
+        axis.plot(places, values, label=label, color=colour, marker=mark)
+    _numbers(axis, -0.12, "right", states[0])
+    _numbers(axis, len(states) - 0.88, "left", states[-1])
+    axis.set_xlim(-0.8, len(states) - 0.2)
     axis.set_xticks(places, labels, rotation=30, ha="right", fontsize=8)
-    axis.set_ylim(0, 1.05)
+    axis.set_ylim(0, 1 + 2.5 * _LINE_HEIGHT)
     axis.set_title(name, loc="left", fontsize=10)
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(loc="lower left", fontsize=8, ncols=3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, ncols=3, frameon=False)
+
+
+def _numbers(axis: Any, x: float, side: str, state: Measures) -> None:
+    """The values of a state beside its marks, none upon another."""
+    below = -1.0
+    known = [(value, key) for key in _LINES if (value := state[key]) is not None]
+    for value, key in sorted(known):
+        below = max(value, below + _LINE_HEIGHT)
+        colour = _LINES[key][1]
+        axis.text(x, below, f"{value:.3f}", ha=side, va="center", fontsize=8, color=colour)

@@ -43,6 +43,10 @@ class FamilyResult:
     by_class: Mapping[str, Measures]
     steps: Sequence[Step]
 
+    def telling_steps(self) -> list[Step]:
+        """The steps that rejected something."""
+        return [step for step in self.steps if step.num_rejected]
+
 
 @dataclass(frozen=True)
 class ImageCounts:

@@ -14,7 +14,7 @@ _COUNTS = "num_"
 _CURVE = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
 _CURVE_SIZES = ("ar_small", "ar_medium", "ar_large")
 _MAX_CLASSES = 30  # rows of a table by class; the rest are in the JSON
-_NAMES = {"f1": "F1", "ap": "AP", "cider_d": "CIDEr-D", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
+_NAMES = {"f1": "F1", "cider_d": "CIDEr-D", "bleu4": "BLEU-4", "rouge_l": "ROUGE-L"}
 
 
 def render(found: Assessment) -> Group:
@@ -49,8 +49,12 @@ def _family(name: str, family: FamilyResult) -> Iterator[RenderableType]:
         yield _one_row(f"{name}: ranked by score, as COCO does", ranking)
     if family.by_class:
         yield _classes(name, family.by_class)
-    if family.steps:
-        yield _steps(name, family.steps)
+    telling = family.telling_steps()
+    if telling:
+        yield _steps(name, telling)
+    idle = [step.rule for step in family.steps if not step.num_rejected]
+    if idle:
+        yield Text(f"rejected none of these rows: {', '.join(idle)}", style="dim")
 
 
 def _ranking(family: FamilyResult) -> list[str]:
@@ -94,6 +98,8 @@ def _change(step: Step, name: str) -> str:
 
 
 def _shown(name: str) -> str:
+    if name.startswith(("ap", "ar")):
+        name = name[:2].upper() + name[2:]
     return _NAMES.get(name, name.removeprefix(_COUNTS).replace("_", " "))
 
 

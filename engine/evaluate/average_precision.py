@@ -33,6 +33,7 @@ _AREAS = {
 }
 _MAX_BOXES = (1, 10, 100)
 _CASES = (len(_AREAS), len(_IOUS))
+_NUM_CASES = len(_AREAS) * len(_IOUS)
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class AveragePrecision:
                 mine[chosen].astype(np.int32),
                 scores[chosen].astype(np.float32),
                 places[chosen].astype(np.uint8),
-                np.packbits(right.reshape(-1, len(chosen)).T, axis=1),
-                np.packbits(void.reshape(-1, len(chosen)).T, axis=1),
+                np.packbits(right.reshape(_NUM_CASES, len(chosen)).T, axis=1),
+                np.packbits(void.reshape(_NUM_CASES, len(chosen)).T, axis=1),
             )
         )
 
@@ -195,8 +196,8 @@ def _judge(
         pairs.truths,
         places[pairs.claims],
         pairs.overlaps,
-        allowed=np.broadcast_to(enough, shape).reshape(-1, shape[-1]),
-        favoured=np.broadcast_to(~unwanted[:, None], shape).reshape(-1, shape[-1]),
+        allowed=np.broadcast_to(enough, shape).reshape(_NUM_CASES, shape[-1]),
+        favoured=np.broadcast_to(~unwanted[:, None], shape).reshape(_NUM_CASES, shape[-1]),
         reusable=flags_of(truth["ignore"]),
     ).reshape(shape)
     right = np.zeros((*_CASES, claimed.num_rows), bool)

@@ -17,7 +17,7 @@ MAX_N = 4  # BLEU-4 and CIDEr count n-grams of one to four tokens
 
 # Signs that the COCO caption code drops after tokenising (pycocoevalcap, PTBTokenizer.PUNCTUATIONS)
 _DROPPED = frozenset([*"'`(){}.?!,:;-", "''", "``", "--", "..."])
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', '"': " "})
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'"} | dict.fromkeys('"\u201c\u201d', " "))
 _CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")
 _TOKEN = re.compile(
     r"n't(?!\w)|'(?:s|m|d|re|ve|ll)(?!\w)"  # what was split off: do n't, man 's

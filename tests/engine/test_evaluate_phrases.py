@@ -127,8 +127,8 @@ def entities(data, image: str) -> tuple[pa.Table, pa.Table]:
         for piece in re.split(r"(\[/EN#[^\]]*\])", line):
             entity = re.fullmatch(r"\[/EN#(\d+)/\S+ (.*)\]", piece)
             text = entity[2] if entity else piece
-            for box in boxes.get(entity[1], [None]) if entity else ():
-                found.append((str(i), text, len(plain), len(plain) + len(text), box))
+            place = (str(i), text, len(plain), len(plain) + len(text))
+            found += [(*place, box) for box in boxes.get(entity[1], [None])] if entity else []
             plain += text
         sentences.append(plain)
     names, texts, starts, ends, rects = zip(*found, strict=True)

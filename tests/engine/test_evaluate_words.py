@@ -142,8 +142,8 @@ def test_easyocrs_published_readings_against_those_of_its_newer_model(data):
     scores = WordScores()
     for name, test in (("mini", "test01"), ("small", "test02")):
         older = tests["recognize method"][test]["output"]
-        lines = [(sum(quad, []), text) for quad, text, _ in older]
-        truth = [(sum(quad, []), text) for text, _, quad in newer[name]]
+        lines = [(np.ravel(quad).tolist(), text) for quad, text, _ in older]
+        truth = [(np.ravel(quad).tolist(), text) for text, _, quad in newer[name]]
         scores.add(words(*lines, key=name), words(*truth, key=name))
     (score,) = scores.result()
     assert astuple(score.detection) == (5, 5, 5)

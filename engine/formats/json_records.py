@@ -66,20 +66,23 @@ class Structure(NamedTuple):
     depth: int
 
 
-def read_records(file: JsonFile, arrays: Collection[str]) -> Iterator[Window | Value]:
+def read_records(
+    file: JsonFile, arrays: Collection[str], *, window: int = _WINDOW
+) -> Iterator[Window | Value]:
     """The records of a document that is an array, or of the named arrays of one object.
 
     Args:
         file: Read from where it stands, once.
         arrays: Keys of the top object whose arrays are wanted record by record. Other values, and
             values under these keys that are no arrays, come back whole.
+        window: Bytes read at a time.
 
     Raises:
         LabelsError: Broken JSON outside the records, text that is not UTF-8, brackets nested
             too deep, an element that is no object or array, or a record without end; with file,
             line and byte.
     """
-    yield from _Document(file, arrays).read()
+    yield from _Document(file, arrays, window).read()
 
 
 def scan(data: npt.NDArray[np.uint8]) -> Structure:
@@ -133,15 +136,15 @@ def _escaped(backslashes: Positions) -> Positions:
     firsts = np.flatnonzero(is_first)
     lengths = np.diff(firsts, append=len(backslashes))
     ends: Positions = backslashes[firsts] + lengths
-    return ends[lengths % 2 == 1]
+    escaped: Positions = ends[lengths % 2 == 1]
+    return escaped
 
 
 class _Document:
     """A buffer over the file, and where in it we stand."""
 
-    def __init__(self, file: JsonFile, arrays: Collection[str]) -> None:
-        self._file = file
-        self._arrays = arrays
+    def __init__(self, file: JsonFile, arrays: Collection[str], window: int) -> None:
+        self._file, self._arrays, self._window_bytes = file, arrays, window
         self._data = b""
         self._offset = 0  # of the buffer in the file
         self._at = 0  # in the buffer
@@ -208,26 +211,30 @@ class _Document:
     def _value(self) -> str:
         """Any value, verbatim."""
         first = self._next()
+        if first == b'"':
+            return self._text(*self._string())
         if first in (b"[", b"{"):
-            start = self._at
             while True:
-                data = np.frombuffer(self._data, np.uint8)[self._at :]
-                structure = scan(data)
+                structure = scan(np.frombuffer(self._data, np.uint8)[self._at :])
                 self._check_depth(structure.depth)
                 if len(structure.ends):
                     break
-                self._need_more("a value")
-            self._at += int(structure.ends[0])
-            return self._text(start, self._at)
-        if first == b'"':
-            return self._text(*self._string())
-        while (found := _SCALAR.match(self._data, self._at)) and found.end() == len(self._data):
-            if not self._grow():
-                break
-        if not found:
-            self._refuse(self._at, "wanted a value")
-        self._at = found.end()
-        return self._text(*found.span())
+                self._need_more("a value", self._at)
+            length = int(structure.ends[0])
+        else:
+            length = self._scalar()
+        self._at += length
+        return self._text(self._at - length, self._at)
+
+    def _scalar(self) -> int:
+        """Length of a number, true, false or null."""
+        while True:
+            found = _SCALAR.match(self._data, self._at)
+            if not found:
+                self._refuse(self._at, "wanted a value")
+            length = found.end() - self._at
+            if found.end() < len(self._data) or not self._grow():
+                return length
 
     def _array(self, key: str) -> Iterator[Window]:
         self._at += 1
@@ -243,16 +250,14 @@ class _Document:
             if close >= 0:
                 break
             if len(ends) == 0:
-                self._check_start(is_first)
-                self._need_more("a record")
+                self._need_more("a record", self._record_start(is_first))
             else:
                 is_first = False
                 self._grow()
         last = int(ends[-1]) if len(ends) else 0
-        rest = _SPACE.match(self._data, self._at)
-        assert rest  # white space may be nothing
-        if rest.end() != self._at + close - last:
-            self._refuse(rest.end(), "an element that is no object; wanted records in braces")
+        rest = self._skipped(self._at)
+        if rest != self._at + close - last:
+            self._refuse(rest, "an element that is no object; wanted records in braces")
         if is_first and len(ends) == 0:
             yield Window(key, b"", self._offset + self._at, ends, ends)
         self._at += close - last + 1
@@ -284,15 +289,20 @@ class _Document:
             gap = int(np.argmax(commas != wanted))
             self._refuse(self._at + int(befores[gap]), "wanted one ',' between two records")
 
-    def _check_start(self, is_first: bool) -> None:
-        """What begins here is a record that the buffer does not hold whole."""
-        rest = _SPACE.match(self._data, self._at)
-        assert rest  # white space may be nothing
-        place = rest.end()
+    def _record_start(self, is_first: bool) -> int:
+        """Where the record begins that the buffer does not hold whole."""
+        place = self._skipped(self._at)
         if not is_first and self._data[place : place + 1] == b",":
-            place = _SPACE.match(self._data, place + 1).end()  # type: ignore[union-attr]
+            place = self._skipped(place + 1)
         if self._data[place : place + 1] not in (b"{", b"[", b""):
             self._refuse(place, "an element that is no object; wanted records in braces")
+        return place
+
+    def _skipped(self, place: int) -> int:
+        """The first place from here on that is no white space."""
+        found = _SPACE.match(self._data, place)
+        assert found  # white space may be nothing
+        return found.end()
 
     def _check_depth(self, depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -300,26 +310,23 @@ class _Document:
                 self._at, f"brackets nested {depth} deep from here on; allowed {_MAX_DEPTH}"
             )
 
-    def _need_more(self, what: str) -> None:
+    def _need_more(self, what: str, start: int) -> None:
+        offset = self._offset + start
         if len(self._data) - self._at > _MAX_VALUE:
-            self._refuse(
-                self._at, f"{what} of more than {_MAX_VALUE >> 20} MB; no label is that large"
-            )
+            raise refusal(self._file, offset, f"{what} of more than {_MAX_VALUE >> 20} MB")
         if not self._grow():
-            self._refuse(self._at, f"{what} that does not end; the file is cut short")
+            raise refusal(self._file, offset, f"{what} that does not end; the file is cut short")
 
     def _next(self) -> bytes:
         """The next byte that is no white space, which is not taken; nothing at the end."""
         while True:
-            found = _SPACE.match(self._data, self._at)
-            assert found  # white space may be nothing
-            self._at = found.end()
+            self._at = self._skipped(self._at)
             if self._at < len(self._data) or not self._grow():
                 return self._data[self._at : self._at + 1]
 
     def _grow(self) -> bool:
         """Reads on, dropping what was taken; false at the end of the file."""
-        more = self._file.read(_WINDOW)
+        more = self._file.read(self._window_bytes)
         self._data = self._data[self._at :] + more
         self._offset += self._at
         self._at = 0

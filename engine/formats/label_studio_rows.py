@@ -167,13 +167,10 @@ class TaskReader:
         if not value.rotation:
             return None, [x, y, x + w, y + h]
         turn = math.radians(value.rotation)  # about the top left corner, clockwise
-        across, down = (math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))
+        cos, sin = math.cos(turn), math.sin(turn)
         ring = []
         for along, below in ((0.0, 0.0), (w, 0.0), (w, h), (0.0, h)):
-            ring += [
-                x + along * across[0] + below * down[0],
-                y + along * across[1] + below * down[1],
-            ]
+            ring += [x + along * cos - below * sin, y + along * sin + below * cos]
         box = rings_box([ring])
         assert box is not None  # four corners
         return [ring], box
@@ -204,26 +201,36 @@ def _said(items: list[_Item], texts: list[str]) -> tuple[str, str | None]:
     return ("proposal", None) if label in (None, "proposal") else ("category", label)
 
 
-def filled(skeleton: str, rows: list[str]) -> str:
-    """The task with the entries of these rows (their `extra`) back in their places."""
+def filled(skeleton: str, rows: list[str], predictions: list[Any]) -> str:
+    """The task with the entries of these rows (their `extra`) back in their places.
+
+    `predictions` are new ones, which come after those it has.
+    """
     found = members(skeleton)
-    by_answer: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+    entries: dict[tuple[str, int], dict[int, bytes]] = {}
     for row in rows:
         extra = members(row)
         key = (json.loads(extra["in"]), int(extra["index"]))
-        entries = [bytes(raw) for raw in _LIST.decode(extra["result"])]
-        by_answer.setdefault(key, []).extend(zip(json.loads(extra["at"]), entries, strict=True))
-    for key in ANSWERS:
-        if found.get(key, b"").startswith(b"["):
-            answers = [bytes(answer) for answer in _LIST.decode(found[key])]
-            for number, answer in enumerate(answers):
-                if answer.startswith(b"{"):
-                    answers[number] = _refilled(answer, dict(by_answer.get((key, number), [])))
-            found[key] = b"[" + b", ".join(answers) + b"]"
+        raws = [bytes(raw) for raw in _LIST.decode(extra["result"])]
+        entries.setdefault(key, {}).update(zip(json.loads(extra["at"]), raws, strict=True))
+    for name in ANSWERS:
+        if found.get(name, b"").startswith(b"["):
+            answers = [
+                _refilled(bytes(answer), entries.get((name, number), {}))
+                for number, answer in enumerate(_LIST.decode(found[name]))
+            ]
+            found[name] = b"[" + b", ".join(answers) + b"]"
+    if predictions:
+        old = found.get("predictions", b"")
+        told = [bytes(each) for each in _LIST.decode(old)] if old.startswith(b"[") else []
+        told += [msgspec.json.encode(each) for each in predictions]
+        found["predictions"] = b"[" + b", ".join(told) + b"]"
     return with_members(found)
 
 
 def _refilled(answer: bytes, entries: Mapping[int, bytes]) -> bytes:
+    if not answer.startswith(b"{"):
+        return answer
     found = members(answer.decode())
     if found.get("result", b"").startswith(b"["):
         places = enumerate(_LIST.decode(found["result"]))

@@ -48,30 +48,33 @@ def write_label_studio(place: Place, labels: LabelSet) -> list[str]:
 
 def _told(image: dict[str, Any], rows: list[dict[str, Any]], lost: Counter[str]) -> bytes:
     extras = [row["extra"] for row in rows if row["extra"] is not None]
-    if len(extras) < len(rows):
-        lost["new rows are left out: their tasks are written as they were"] += len(rows) - len(
-            extras
-        )
-    return filled(image["extra"], extras).encode()
+    new = _answers(image, [row for row in rows if row["extra"] is None], lost)
+    return filled(image["extra"], extras, new).encode()
 
 
 def _task(image: dict[str, Any], rows: list[dict[str, Any]], lost: Counter[str]) -> bytes:
-    answers: dict[tuple[bool, str], list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows):
-        names = [row[name] for name in ("source", "model", "revision") if row[name]]
-        key = (bool(row["human"]), "" if row["human"] else "/".join(names))
-        entries = _entries(image, row, row["annotation_id"] or f"row-{number}", lost)
-        answers.setdefault(key, []).extend(entries)
-    predictions = [
-        {"model_version": version, "result": result}
-        for (is_human, version), result in answers.items()
-        if not is_human and result
-    ]
-    annotations = [{"result": result} for (is_human, _), result in answers.items() if is_human]
-    task: dict[str, Any] = {"data": {"image": image["uri"]}, "predictions": predictions}
-    if annotations:
-        task["annotations"] = annotations
+    task: dict[str, Any] = {
+        "data": {"image": image["uri"]},
+        "predictions": _answers(image, [row for row in rows if not row["human"]], lost),
+    }
+    human = _answers(image, [row for row in rows if row["human"]], lost)
+    if human:
+        task["annotations"] = [{"result": answer["result"]} for answer in human]
     return msgspec.json.encode(task)
+
+
+def _answers(
+    image: dict[str, Any], rows: list[dict[str, Any]], lost: Counter[str]
+) -> list[dict[str, Any]]:
+    """A prediction per source, in the order in which they are met."""
+    answers: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(rows):
+        version = "/".join(row[name] for name in ("source", "model", "revision") if row[name])
+        entries = _entries(image, row, row["annotation_id"] or f"row-{number}", lost)
+        if entries:
+            answer = answers.setdefault(version, {"model_version": version, "result": []})
+            answer["result"] += entries
+    return list(answers.values())
 
 
 def _entries(

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 _AHEAD = 32  # files read before the first of them is used: enough to keep a net busy
 _MAX_PART_BYTES = 64_000_000  # of verbatim records in one part; pictures inside labels are large
 _BATCH = 100_000  # paths turned into a column at a time
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|(?<=/))\.")  # hidden files would not be read again
 _SAID = ("kind", "role", "text", "box", "polygon", "score", "ignore", "source_id", "extra")
 _OF_IMAGE = ("image_key", "uri", "width", "height", "source_id", "extra")
 
@@ -264,7 +264,7 @@ def cleaned(path: str) -> str:
         >>> cleaned("a/b.jpg"), cleaned("../../etc/x"), cleaned("C:\\photos\\d.jpg")
         ('a/b.jpg', 'etc/x', 'photos/d.jpg')
     """
-    if is_inside(path) and "\\" not in path and not _UNSAFE.search(path):
+    if is_inside(path) and not _UNSAFE.search(path):
         return path
     parts = re.split(r"[/\\]", decode_name(path))
     kept = [
@@ -325,7 +325,7 @@ def changed_stem(path: str, ending: str) -> str:
     """
     folder, slash, name = path.rpartition("/")
     stem, dot, last = name.rpartition(".")
-    return f"{folder}{slash}{stem if dot and stem else last or name}{ending}"
+    return f"{folder}{slash}{stem if dot and stem else last or 'image'}{ending}"
 
 
 def picture_uri(folder: str, spelled: str) -> str:

@@ -65,8 +65,8 @@ class _Tree(TreeBuilder):
         self.path: list[Element] = []
         self.position: Any = None  # the expat parser, which knows where it is
         self.starts: list[int] = []
-        self.children: list[tuple[Element, int, int, bool]] = []
-        self.done: list[tuple[Element, int, int, list[tuple[Element, int, int, bool]]]] = []
+        self.children: list[tuple[Element, int, int]] = []
+        self.done: list[tuple[Element, int, int, list[tuple[Element, int, int]]]] = []
         self.others: list[Element] = []  # what stands where containers do and is none
 
     def start(self, tag: Any, attrs: Any) -> Element:
@@ -83,7 +83,7 @@ class _Tree(TreeBuilder):
         start, at = self.starts.pop(), self.position.CurrentByteIndex
         level = len(self.path)
         if level == self.depth + 1 and self._is_container(self.path[self.depth]):
-            self.children.append((element, start, at, False))
+            self.children.append((element, start, at))
         elif level == self.depth:
             if self._is_container(element):
                 self.done.append((element, start, at, self.children))
@@ -151,28 +151,26 @@ class _Window:
     def text(self, start: int, end: int) -> str:
         return self.data[start - self.base : end - self.base].decode(self.encoding or "utf-8")
 
-    def end_of(self, tag: str, at: int) -> int:
+    def end_of(self, element: Element, at: int) -> int:
         """Where an element ends whose end event came at `at`: at its end tag, or past `/>`."""
         place = at - self.base
-        if not self.data.startswith(b"</", place):
+        is_bare = len(element) == 0 and not element.text
+        if is_bare and self.data[max(place - 2, 0) : place] == b"/>":
             return at
-        close = self.data.index(b">", place)
-        name = self.data[place + 2 : close].strip().decode(self.encoding)
-        # an empty element's end event comes behind it, where its parent may end
-        return self.base + close + 1 if name.rpartition(":")[2] == tag else at
+        return self.base + self.data.index(b">", place) + 1
 
 
 def _taken(tree: _Tree, window: _Window) -> Iterator[Container | Element]:
     yield from tree.others
     tree.others.clear()
     for element, start, at, children in tree.done:
-        end = window.end_of(_local(element), at)
+        end = window.end_of(element, at)
         spans = []
         before = window.text(window.mark, start)
         text = window.text(start, end)
         offsets = _Offsets(window, start)
-        for child, child_start, child_at, _ in children:
-            child_end = window.end_of(_local(child), child_at)
+        for child, child_start, child_at in children:
+            child_end = window.end_of(child, child_at)
             spans.append(Span(child, offsets.place(child_start), offsets.place(child_end)))
         window.mark = end
         yield Container(element, before, text, tuple(spans), window.encoding)
@@ -189,10 +187,6 @@ class _Offsets:
         self._characters += len(self._window.text(self._at, byte))
         self._at = byte
         return self._characters
-
-
-def _local(element: Element) -> str:
-    return str(element.tag).rpartition("}")[2]
 
 
 def _guarded(parser: Any, chunk: bytes | None) -> None:

@@ -174,7 +174,7 @@ def _keypoints(described: Mapping[str, Any]) -> int | None:
     if shape is None:
         return None
     try:
-        count, size = (int(value) for value in shape)
+        count, size = (int(value) for value in (shape if isinstance(shape, list) else ()))
     except (TypeError, ValueError) as err:
         raise LabelsError(
             f"{described['_path']}: kpt_shape is {str(shape)[:40]!r}; wanted [count, 2 or 3]"

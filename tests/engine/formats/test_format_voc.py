@@ -1,4 +1,4 @@
-"""Pascal VOC: pixels, flags, lists, unknown elements, hostile XML. XML itself: test_xml_files.py."""
+"""Pascal VOC: pixels, flags, lists, unknown elements, hostile XML; more XML: test_xml_files.py."""
 
 import numpy as np
 import pytest
@@ -107,10 +107,11 @@ def test_an_object_without_a_box_is_no_row_and_stays(tmp_path):
 
 
 def test_a_copy_is_the_same_to_the_letter(tmp_path):
+    more = "<pose>Left</pose><part><name>head</name></part>"
     odd = (
         "\ufeff<?xml version='1.0'?>\r\n<!-- who -->\r\n<annotation verified='yes' >\r\n"
         "<filename>\u00e4 b.jpg</filename><owner><x/></owner>\r\n"
-        f"{thing(box=(1.50, '2e0', 30, 40), more='<pose>Left</pose><part><name>head</name></part>')}"
+        f"{thing(box=(1.50, '2e0', 30, 40), more=more)}"
         f"<!-- between -->\r\n{thing(name='caf&#233; &amp; <![CDATA[<b>]]>')}\r\n</annotation >\r\n"
     )
     files = {

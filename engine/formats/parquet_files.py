@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,14 +33,19 @@ def open_parquet(place: Place) -> Iterator[pq.ParquetFile]:
 def new_parquet(place: Place, schema: pa.Schema, compression: str) -> Iterator[pq.ParquetWriter]:
     """A file under construction; it is at its place when the block ends, whole."""
     with LocalCopy() as copy:
-        with pq.ParquetWriter(
-            copy.file,
-            schema,
-            compression=compression,
-            use_compliant_nested_type=False,  # which would rename the values of lists
-        ) as writer:
+        with parquet_writer(copy.file, schema, compression) as writer:
             yield writer
         copy.send(place)
+
+
+def parquet_writer(file: IO[bytes], schema: pa.Schema, compression: str) -> pq.ParquetWriter:
+    """A writer that keeps names as the schema has them."""
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression=compression,
+        use_compliant_nested_type=False,  # which would rename the values of lists
+    )
 
 
 def column_compression(file: pq.ParquetFile) -> str:

@@ -196,7 +196,7 @@ def test_near_pairs_of_many_hashes_are_those_of_brute_force(max_distance):
     expected = []
     for start in range(0, len(hashes), 500):
         near = distance(hashes[start : start + 500, None], hashes[None, :]) <= max_distance
-        expected.append(np.argwhere(np.triu(near, start + 1)) + [start, 0])
+        expected.append(np.argwhere(np.triu(near, start + 1)) + np.array([start, 0]))
     expected = np.concatenate(expected)
     assert len(expected) > 1_000
     assert near_pairs(hashes, max_distance).tolist() == expected.tolist()

@@ -331,18 +331,22 @@ def overlapping_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], iou: float)
 
 
 def _contained_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], share: float) -> Indices:
-    """Rows (inner, outer) of one group: inner is no larger, and by more than `share` in outer."""
+    """Rows (inner, outer) of one group: inner is no larger, and by more than `share` in outer.
+
+    Of two equally large boxes either is the inner one.
+    """
     limit = np.float32(share)
     rows = _with_company(boxes, groups)
     sweep = _Sweep.of(boxes, groups, rows, boxes[rows, 2])
     found = [np.empty((0, 2), np.int64)]
     for left, right in sweep.partners():
         shared = shared_area(sweep.boxes[left], sweep.boxes[right])
-        near = shared / np.minimum(sweep.areas[left], sweep.areas[right]) > limit
+        with np.errstate(invalid="ignore"):  # areas too small or too large for a float32
+            near = shared / np.minimum(sweep.areas[left], sweep.areas[right]) > limit
         pairs = np.stack([left[near], right[near]], axis=1)
-        swap = sweep.areas[pairs[:, 0]] > sweep.areas[pairs[:, 1]]
-        pairs[swap] = pairs[swap, ::-1]
-        found.append(sweep.rows[pairs])
+        areas = sweep.areas[pairs]
+        found.append(sweep.rows[pairs[areas[:, 0] <= areas[:, 1]]])
+        found.append(sweep.rows[pairs[areas[:, 0] >= areas[:, 1], ::-1]])
     return np.concatenate(found)
 
 

@@ -144,8 +144,9 @@ class AspectRatio:
         boxes = box_array(tables.annotations)
         judged = _is_judged(tables.annotations, self.roles) & is_box(boxes)
         measured = np.full(len(boxes), np.nan, np.float32)
-        width, height = (boxes[judged, 2:] - boxes[judged, :2]).T
-        measured[judged] = np.maximum(width, height) / np.minimum(width, height)
+        with np.errstate(over="ignore", invalid="ignore"):  # sides too long for a float32
+            width, height = (boxes[judged, 2:] - boxes[judged, :2]).T
+            measured[judged] = np.maximum(width, height) / np.minimum(width, height)
         return _above(measured, self.max_ratio)
 
 
@@ -184,7 +185,8 @@ class BorderSliver:
         margin = np.float32(self.margin_px)
         touches = (boxes[:, :2] <= margin) | (boxes[:, 2:] >= sizes - margin)  # NaN touches nothing
         touches &= ~np.isnan(sizes)
-        depths = np.where(touches, boxes[:, 2:] - boxes[:, :2], np.float32(np.inf))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity minus infinity: not a box
+            depths = np.where(touches, boxes[:, 2:] - boxes[:, :2], np.float32(np.inf))
         depth = np.minimum(depths[:, 0], depths[:, 1])
         judged &= np.isfinite(depth)
         rejected = judged & (depth < np.float32(self.min_depth_px))

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import engine.geometry
-from engine.geometry import pairwise_iou, suppress
+from engine.geometry import pairwise_iou, suppress, suppress_contained
 
 NAN = float("nan")
 
@@ -124,3 +124,27 @@ def test_a_suppressed_box_suppresses_none():
     boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], np.float32)
     scores, groups = np.array([0.9, 0.8, 0.7], np.float32), np.zeros(3, np.int64)
     assert suppress(boxes, scores, groups, 0.4)[1].tolist() == [-1, 0, -1]
+
+
+def test_suppress_lets_a_lower_tier_win_over_any_score():
+    boxes = np.array([[0, 0, 10, 10]] * 3, np.float32)
+    scores, groups = np.array([0.9, 0.1, NAN], np.float32), np.zeros(3, np.int64)
+    _, against = suppress(boxes, scores, groups, 0.5, tiers=np.array([1, 1, 0]))
+    assert against.tolist() == [2, 2, -1]
+    fixed = np.array([False, True, False])
+    _, against = suppress(boxes, scores, groups, 0.5, tiers=np.array([1, 1, 0]), fixed=fixed)
+    assert against.tolist() == [1, -1, 1]
+
+
+def test_suppress_contained_never_lets_a_larger_box_fall_for_one_inside():
+    boxes = np.array([[0, 0, 10, 10], [2, 2, 8, 8], [3, 3, 5, 5]], np.float32)
+    scores, groups = np.array([0.5, 0.9, 0.1], np.float32), np.zeros(3, np.int64)
+    _, against = suppress_contained(boxes, scores, groups, 0.9)
+    assert against.tolist() == [-1, -1, 1]
+
+
+@pytest.mark.parametrize("side", [1e-30, 3e38])
+def test_suppress_contained_bears_boxes_whose_area_no_float_holds(side):
+    boxes = np.array([[0, 0, side, side]] * 2, np.float32)
+    suppressed, _ = suppress_contained(boxes, np.ones(2, np.float32), np.zeros(2, np.int64), 0.5)
+    assert suppressed.tolist() == [False, False]

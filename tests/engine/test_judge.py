@@ -74,6 +74,45 @@ def test_without_rules_every_row_is_kept_and_says_nothing_more():
     assert table.select(CLAIM.names).equals(rows(text=["a", "b"]))
 
 
+@dataclass(frozen=True)
+class Look:
+    """Rejects nothing; keeps the tables it was shown."""
+
+    name: ClassVar[str] = "look"
+    applies_to: ClassVar[tuple[str, ...]] = ("region",)
+    shown: list[pa.Table] = field(default_factory=list)
+
+    def judge(self, tables, context):
+        self.shown.append(tables.annotations)
+        return Verdicts(pa.array(np.zeros(tables.annotations.num_rows, bool)))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({}, id="mostly-columns-of-one-value"),
+        pytest.param({"human": [True, False, True, False]}, id="flags-that-differ"),
+        pytest.param({"human": True, "ignore": True}, id="flags-all-set"),
+        pytest.param({"round": [0, 0, 0, 1]}, id="numbers-that-differ"),
+        pytest.param({"source": ["a", "a", "b", "a"]}, id="words-that-differ"),
+        pytest.param({"model": [None, "m", "m", "m"]}, id="one-word-or-none"),
+        pytest.param({"score": [0.5, 0.5, None, 0.5]}, id="one-score-or-none"),
+        pytest.param({"parents": [["x"], None, ["y"], []]}, id="lists"),
+        pytest.param({"polygon": [None, [[0, 0, 1, 1, 2, 0]], None, None]}, id="outlines"),
+        pytest.param({"prompt": "p", "extra": "{}", "source_id": "1"}, id="one-value-of-a-string"),
+    ],
+)
+@pytest.mark.parametrize("earlier", [NOTHING, judged(rows(text=["z"], annotation_id=["e"]))[0]])
+def test_a_rule_sees_every_column_of_the_rows_that_are_left(columns, earlier):
+    fresh, look = rows(text=["a", "b", "a", "c"], **columns), Look()
+    judged(fresh, Word("a"), look, Word("b"), look, earlier=earlier)
+    whole = pa.concat_tables([earlier.select(CLAIM.names), fresh])
+    for seen, gone in zip(look.shown, (["a"], ["a", "b"]), strict=True):
+        expected = whole.filter(pc.invert(pc.is_in(whole["text"], pa.array(gone))))
+        assert seen.to_pylist() == expected.to_pylist()
+        assert seen.schema == CLAIM
+
+
 def test_a_rule_sees_only_what_the_rules_before_it_left():
     second = Word("b")
     table, counts = judged(rows(text=["a", "b", "c"]), Word("a"), second)

@@ -47,7 +47,8 @@ class TextParser:
 
     Args:
         nlp: A spaCy pipeline with tagger and parser.
-        max_chars: How much to remember, in characters of texts; what was learnt first is forgotten first.
+        max_chars: How much to remember, in characters of texts; what was learnt first is forgotten
+            first.
 
     Of a text longer than `MAX_CHARS` only that much is parsed: what is counted is a lower bound
     then. A tree depends on its text alone, not on what is parsed with it (checked on 4,000 captions
@@ -69,15 +70,13 @@ class TextParser:
             fresh[text[:MAX_CHARS]] if (tree := known[text]) is None else tree for text in texts
         ]
         self._remember(fresh)
-        return _measure(trees)
+        return self._measure(trees)
 
     def _parse(self, texts: list[str]) -> Iterator[tuple[str, _Tree]]:
-        from spacy.attrs import HEAD, POS
-
         texts.sort(key=len)
         with self._nlp.memory_zone():  # or its vocabulary grows with every new word, for good
             for text, doc in zip(texts, self._nlp.pipe(texts, batch_size=_BATCH), strict=True):
-                yield text, doc.to_array([POS, HEAD]).astype(np.int64).astype(np.int16)
+                yield text, doc.to_array(["POS", "HEAD"]).astype(np.int64).astype(np.int16)
 
     def _remember(self, fresh: dict[str, _Tree]) -> None:
         self._trees |= fresh
@@ -86,6 +85,36 @@ class TextParser:
             oldest = next(iter(self._trees))
             del self._trees[oldest]
             self._chars -= len(oldest) + _ENTRY_CHARS
+
+    def _measure(self, trees: list[_Tree]) -> Measures:
+        noun, proper, adjective, verb = (
+            self._nlp.vocab.strings[name] for name in ("NOUN", "PROPN", "ADJ", "VERB")
+        )
+        tokens = np.concatenate([np.empty((0, 2), np.int16), *trees]).astype(np.int64)
+        owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
+        pos, way = tokens[:, 0], tokens[:, 1]
+        has_head = way != 0
+        heads = (np.arange(len(tokens)) + way)[has_head]
+        degrees = np.bincount(heads, minlength=len(tokens)) + has_head
+        is_proper, is_action = pos == proper, pos == verb
+        is_object = is_proper | (pos == noun)
+
+        def count(chosen: npt.NDArray[np.bool_]) -> Indices:
+            return np.bincount(owner[chosen], minlength=len(trees))
+
+        def highest(chosen: npt.NDArray[np.bool_]) -> Floats:
+            found = np.full(len(trees), -1, np.int64)
+            np.maximum.at(found, owner[chosen], degrees[chosen])
+            return np.where(found < 0, np.nan, found).astype(np.float32)
+
+        return Measures(
+            objects=count(is_object),
+            attributes=count(pos == adjective),
+            actions=count(is_action),
+            proper_nouns=count(is_proper),
+            object_complexity=highest(is_object),
+            action_complexity=highest(is_action),
+        )
 
 
 @cache
@@ -101,33 +130,3 @@ def text_parser(parser: str = PARSER) -> TextParser:
 def text_parser_needs(parser: str = PARSER) -> list[Need]:
     """What `text_parser` loads."""
     return [parser_need(parser)]
-
-
-def _measure(trees: list[_Tree]) -> Measures:
-    from spacy.symbols import ADJ, NOUN, PROPN, VERB
-
-    tokens = np.concatenate([np.empty((0, 2), np.int16), *trees]).astype(np.int64)
-    owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
-    pos, way = tokens[:, 0], tokens[:, 1]
-    has_head = way != 0
-    heads = (np.arange(len(tokens)) + way)[has_head]
-    degrees = np.bincount(heads, minlength=len(tokens)) + has_head
-    is_proper, is_action = pos == PROPN, pos == VERB
-    is_object = is_proper | (pos == NOUN)
-
-    def count(chosen: npt.NDArray[np.bool_]) -> Indices:
-        return np.bincount(owner[chosen], minlength=len(trees))
-
-    def highest(chosen: npt.NDArray[np.bool_]) -> Floats:
-        found = np.full(len(trees), -1, np.int64)
-        np.maximum.at(found, owner[chosen], degrees[chosen])
-        return np.where(found < 0, np.nan, found).astype(np.float32)
-
-    return Measures(
-        objects=count(is_object),
-        attributes=count(pos == ADJ),
-        actions=count(is_action),
-        proper_nouns=count(is_proper),
-        object_complexity=highest(is_object),
-        action_complexity=highest(is_action),
-    )

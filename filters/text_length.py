@@ -10,7 +10,7 @@ import pyarrow as pa
 from engine.errors import ConfigError
 from engine.protocols import Context
 from engine.schema import Tables, Verdicts
-from filters.columns import Floats, Indices
+from filters.columns import Floats, groups_of
 from filters.text_limits import CAPTIONS, check_limits, judge_limits, judge_share
 from filters.text_words import text_words, word_counts
 
@@ -99,10 +99,10 @@ class RepeatedNgram:
         return judge_share(tables, CAPTIONS, self._measure, self.max_share, "max")
 
     def _measure(self, texts: pa.Array) -> Floats:
-        owner, codes, vocabulary = text_words(texts)
+        owner, codes, _ = text_words(texts)
         runs = np.zeros(max(len(codes) - self.n + 1, 0), np.int64)
         for offset in range(self.n):
-            runs = _dense(runs * len(vocabulary) + codes[offset : offset + len(runs)])
+            runs = groups_of(runs, codes[offset : offset + len(runs)])
         inside = owner[: len(runs)] == owner[len(owner) - len(runs) :]
         runs, owner = runs[inside], owner[: len(runs)][inside]
         totals = np.bincount(owner, minlength=len(texts))
@@ -111,9 +111,3 @@ class RepeatedNgram:
         share = np.full(len(texts), np.nan, np.float32)
         np.divide(totals - first, totals, out=share, where=totals > 0, casting="unsafe")
         return share
-
-
-def _dense(codes: Indices) -> Indices:
-    """Codes counted from 0 without gaps, so that their products stay small."""
-    encoded = pa.array(codes).dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -27,6 +27,8 @@ from filters.columns import (
     words_of,
 )
 
+_LEAD_MASK, _CONTINUES = 0xC0, 0x80  # bytes of UTF-8 that go on with a code point: 10xxxxxx
+
 
 @dataclass(frozen=True, kw_only=True)
 class MinPhraseScore:
@@ -91,9 +93,7 @@ class SpanEqualsPhrase:
             for name in ("span_start", "span_end")
         )
         texts = one_chunk(rows["text"])
-        equal = _stands_at(
-            texts.take(pa.array(text[judged])), starts, ends, one_chunk(texts.take(places))
-        )
+        equal = _stands_at(texts.take(pa.array(text[judged])), starts, ends, texts.take(places))
         rejected = np.zeros(rows.num_rows, bool)
         rejected[judged] = ~equal
         against = one_chunk(rows["text_id"]).filter(pa.array(rejected))
@@ -208,7 +208,8 @@ def _stands_at(texts: pa.Array, starts: Indices, ends: Indices, phrases: pa.Arra
     """Whether code points `starts` to `ends` of each text are its phrase, shape (k,)."""
     data, offsets = _bytes_of(texts)
     wanted, wanted_offsets = _bytes_of(phrases)
-    first_bytes = np.append(np.flatnonzero((data & 0xC0) != 0x80), len(data))  # UTF-8: of a point
+    continues = (data & _LEAD_MASK) == _CONTINUES
+    first_bytes = np.append(np.flatnonzero(~continues), len(data))  # of every code point
     before = np.searchsorted(first_bytes, offsets)  # code points before each text
     lengths = np.diff(before)
     inside = (starts >= 0) & (starts <= ends) & (ends <= lengths)

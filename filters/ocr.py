@@ -29,6 +29,7 @@ from filters.text_limits import measure_texts, of_place
 from filters.text_words import normalised
 
 _KINDS = ("region",)
+_NO_WORD = r"\S*\pN\S*|\b[A-Za-z]{1,4}\b"  # codes, numbers, initials: they spell nothing
 
 
 def _readings(rows: pa.Table) -> Flags:
@@ -44,7 +45,7 @@ class MinTextHeight:
     shorter of the two mean sides of its quad, which is the height of a line however it is turned;
     of one character the side that is upright; without a quad the same of its box. Kept when
     measured >= min_height_px. A row with neither is left alone. The default lies well below the
-    smallest of the 92 readings that people found legible on 5 photos of ICDAR 2015 and 2 receipts
+    smallest of the 90 readings that people found legible on 5 photos of ICDAR 2015 and 2 receipts
     (13.1), and below the smallest they found illegible (8.1).
     """
 
@@ -86,13 +87,13 @@ class MinLegibility:
 
     Judges rows of role `ocr` but those marked `ignore`. Measures the share of letters, digits and
     signs of currency among the characters, spaces apart; rejected below `min_share`, as is a
-    reading of no character. Of the others with at least five letters a to z it measures how
-    surprising these are in English words, in bits (`filters.text_letters.surprise`); rejected above
-    `max_surprise`. `against` says which: `signs` or `spelling`. Prices, dates and codes have too
-    few letters for the second.
+    reading of no character. Of words of at least five letters a to z and no digit it measures how
+    surprising the letters are in English words, in bits (`filters.text_letters.surprise`); rejected
+    above `max_surprise`. `against` says which: `signs` or `spelling`. Prices, dates and codes have
+    no such words.
 
-    No default rejects one of the 92 truths of 5 photos of ICDAR 2015 and 2 receipts: their lowest
-    share is .5 (`.49`), their highest surprise 6.2 bits (`MfrCpn`, for words that were shortened);
+    No default rejects one of the 90 truths of 5 photos of ICDAR 2015 and 2 receipts: their lowest
+    share is .5 (`.49`), their highest surprise 6.25 bits (`MfrCpn`, for words that were shortened);
     of random runs of eight letters the default takes 4 in 10.
     """
 
@@ -117,7 +118,7 @@ class MinLegibility:
         rows = tables.annotations
         share = measure_texts(rows, _readings(rows), legible_share)
         few = share < np.float32(self.min_share)
-        bits = measure_texts(rows, _readings(rows) & ~few, surprise)
+        bits = measure_texts(rows, _readings(rows) & ~few, _spelling)
         odd = bits > np.float32(self.max_surprise)
         reason = np.where(few, 0, 1)
         return Verdicts(
@@ -126,6 +127,11 @@ class MinLegibility:
             limit=pa.array(np.where(odd, self.max_surprise, self.min_share).astype(np.float32)),
             against=pa.array(["signs", "spelling"]).take(pa.array(reason, mask=~(few | odd))),
         )
+
+
+def _spelling(texts: pa.Array) -> Floats:
+    """How surprising the letters of whole words are, bits, shape (k,)."""
+    return surprise(pc.replace_substring_regex(texts, _NO_WORD, " "))
 
 
 def legible_share(texts: pa.Array) -> Floats:
@@ -153,7 +159,7 @@ class DuplicateReading:
     quads that stand aslant that of the quads. Of two with the same transcript (case, spaces and
     signs ignored) the worse is kept when measured <= iou; then of those left with any transcripts,
     as one line has at several rotations, when measured <= iou_any. `against` names the better row.
-    The defaults are ICDAR's for a match, and ours: no two of the 119 places marked on 5 photos of
+    The defaults are ICDAR's for a match, and ours: no two of the 113 places marked on 5 photos of
     ICDAR 2015 and 2 receipts overlap by more than .3.
     """
 

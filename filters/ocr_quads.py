@@ -34,17 +34,18 @@ def outline_iou(boxes: Floats, quads: Quads, one: Indices, other: Indices) -> Fl
     That of the boxes, but where a quad stands aslant in its box that of the quads.
     """
     overlaps = paired_iou(boxes[one], boxes[other])
-    slanted = np.array(
-        [_fill(quads[row], boxes[row]) < _MIN_FILL for row in range(len(boxes))], bool
-    )
+    slanted = _areas(quads) < _MIN_FILL * area(boxes)
     for pair in np.flatnonzero(slanted[one] | slanted[other]):
         overlaps[pair] = _quad_iou(quads[one[pair]], quads[other[pair]])
     return overlaps
 
 
-def _fill(quad: npt.NDArray[np.float32], box: npt.NDArray[np.float32]) -> float:
-    whole = float(area(box[None])[0])
-    return abs(ring_area(quad.reshape(-1))) / whole if whole > 0 else 1.0
+def _areas(quads: Quads) -> npt.NDArray[np.float64]:
+    """The shoelace formula, px squared, shape (n,); NaN for a quad with NaN."""
+    x, y = np.moveaxis(quads.astype(np.float64), 2, 0)
+    following_x, following_y = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
+    doubled: npt.NDArray[np.float64] = (x * following_y - y * following_x).sum(axis=1)
+    return np.abs(doubled) / 2
 
 
 def _quad_iou(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:

@@ -73,9 +73,9 @@ _DATE = r"\d{1,4}[-/._]\d{1,2}[-/._]\d{1,4}"
 _MAX_CHARS = 4_000  # of a text; a megabyte made for it keeps these patterns busy for minutes
 # What is noise, by name, in RE2; the order is that in which `against` names them.
 NOISE: dict[str, str] = {
+    "email": r"\b[\w.+-]+@[\w-]+\.[\w.]+",
     "url": r"(?:https?://|ftp://|www\.)\S+|\b[a-z0-9-]+(?:\.[a-z0-9-]+)*"
     r"\.(?:com|org|net|edu|gov|info|biz|co\.uk|de|fr|ru|io|shop)\b(?:/\S*)?",
-    "email": r"\b[\w.+-]+@[\w-]+\.[\w.]+",
     "markup": r"</?[a-z][^<>]{0,200}>|&(?:amp|nbsp|quot|lt|gt|#\d+);|\{\{[^{}]{0,200}\}\}"
     r"|%[0-9a-f]{2}",
     "file_name": rf"(?:[\w-]+[/\\])*[\w()+-]+\.(?:{_EXTENSIONS})\b",

@@ -23,7 +23,7 @@ class RepeatsOcr:
     Judges rows of kind `text` on images with readings: rows of role `ocr` that are kept, of this or
     an earlier level. Measures the share of the text's letters and digits in words that were read
     there, case ignored; kept when measured <= max_share, or when these words have fewer than
-    `min_chars` characters in all. `against` names the first reading with such a word. A text
+    `min_chars` characters in all. `against` names the reading with the first such word. A text
     without a word is left alone, as is one on an image without readings.
 
     The idea is CAT's (DiHT), as are the five characters. CAT drops a text for these alone, and so a
@@ -59,9 +59,9 @@ class RepeatsOcr:
         np.divide(shared, total, out=share, where=judged, casting="unsafe")
         rejected = (share > np.float32(self.max_share)) & (shared >= self.min_chars)
         reading = np.full(count, -1, np.int64)
-        for place in np.flatnonzero(quoted)[::-1]:
-            if rejected[said.rows[place]]:
-                reading[said.rows[place]] = first_reading[int(said.keys[place])]
+        quotes = np.flatnonzero(quoted & rejected[said.rows])
+        owners, first = np.unique(said.rows[quotes], return_index=True)
+        reading[owners] = [first_reading[key] for key in said.keys[quotes[first]].tolist()]
         ids = rows["annotation_id"].combine_chunks()
         return Verdicts(
             pa.array(rejected),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.schema import Tables
+from engine.schema import Tables, Verdicts
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -144,3 +144,30 @@ def _find(own: pa.Array, wanted: pa.Array) -> Indices:
     row_of[places[hits]] = hits
     found: Indices = row_of[encoded.indices.to_numpy()]
     return found
+
+
+def lost_against(
+    rows: pa.Table, lost: Indices, winners: Indices, measured: Floats, limit: float
+) -> Verdicts:
+    """Verdicts that reject the rows `lost`, each for one of `winners`; all of shape (k,)."""
+    rejected = np.zeros(rows.num_rows, bool)
+    rejected[lost] = True
+    numbers = np.full(rows.num_rows, np.nan, np.float32)
+    numbers[lost] = measured
+    winner = np.full(rows.num_rows, -1, np.int64)
+    winner[lost] = winners
+    against = one_chunk(rows["annotation_id"]).take(pa.array(winner, mask=~rejected))
+    return Verdicts(
+        pa.array(rejected),
+        measured=pa.array(numbers, from_pandas=True),
+        limit=limit,
+        against=against,
+    )
+
+
+def groups_of(*codes: Indices) -> Indices:
+    """A code per row, counted from 0, equal where all the codes (0 or more) are; shapes (n,)."""
+    joined: Indices = np.zeros_like(codes[0])
+    for code in codes:
+        joined = np.unique(joined * (code.max(initial=0) + 1) + code, return_inverse=True)[1]
+    return joined

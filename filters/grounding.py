@@ -12,30 +12,8 @@ from engine.errors import ConfigError
 from engine.protocols import Context
 from engine.schema import Tables, Verdicts
 from filters.columns import flags, is_word, words_of
+from filters.grounding_phrases import PHRASES
 
-# Words that point at nothing one could draw a box around. Pronouns and bare determiners are what
-# the list in Florence-2's released processor holds, and its few empty nouns; time, love and
-# freedom are the abstract ones that Kosmos-2 names for GRIT. The selection and the order are ours.
-PHRASES: tuple[str, ...] = (
-    *("i", "you", "he", "she", "it", "we", "they", "me", "him", "her", "us", "them", "one"),
-    *("my", "your", "his", "its", "our", "their", "mine", "yours", "hers", "ours", "theirs"),
-    *(
-        "myself",
-        "yourself",
-        "himself",
-        "herself",
-        "itself",
-        "ourselves",
-        "yourselves",
-        "themselves",
-    ),
-    *("this", "that", "these", "those", "who", "whom", "whose", "which", "what", "each other"),
-    *("one another", "each", "both", "all", "some", "any", "none", "either", "neither", "another"),
-    *("other", "others", "many", "few", "several", "someone", "somebody", "something", "anyone"),
-    *("anybody", "anything", "everyone", "everybody", "everything", "no one", "nobody", "nothing"),
-    *("a", "an", "the", "there", "here", "image", "images", "group", "set", "lot", "lots"),
-    *("other object", "other objects", "time", "love", "freedom"),
-)
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
@@ -56,27 +34,29 @@ class PhraseBlacklist:
     Judges rows of kind `grounding`, and of kind `region` whose role is phrase, category or brief;
     what OCR reads is never a phrase. The whole phrase must be on the list, both normalised (case,
     spaces, leading article); `against` names the term, and nothing is measured. A row without text
-    is left alone. The idea is the paper's (Florence-2, 4.3); `PHRASES` says where the default is
-    from.
+    is left alone. The idea is the paper's (Florence-2, 4.3); `filters.grounding_phrases` says where
+    the default is from. `extra_phrases` adds to it.
     """
 
     phrases: tuple[str, ...] = PHRASES
+    extra_phrases: tuple[str, ...] = ()
     name: ClassVar[str] = "phrase_blacklist"
     applies_to: ClassVar[tuple[str, ...]] = ("region", "grounding")
 
     def __post_init__(self) -> None:
-        if not self.phrases:
+        if not (self.phrases or self.extra_phrases):
             raise ConfigError(
                 "rule 'phrase_blacklist': phrases is empty; name at least one, or omit the rule"
             )
-        for phrase in self.phrases:
+        for phrase in (*self.phrases, *self.extra_phrases):
             if not normalise(phrase):
                 raise ConfigError(f"rule 'phrase_blacklist': phrase {phrase!r} has no word in it")
 
     def judge(self, tables: Tables, context: Context) -> Verdicts:
         """Verdict columns, one entry per row of `tables.annotations`, in its order."""
         rows = tables.annotations
-        terms = {normalise(phrase): phrase for phrase in reversed(self.phrases)}
+        phrases = (*self.phrases, *self.extra_phrases)
+        terms = {normalise(phrase): phrase for phrase in reversed(phrases)}
         judged = is_word(rows["role"], ["phrase", "category", "brief"])
         judged &= is_word(rows["kind"], self.applies_to)
         texts = words_of(rows["text"].filter(pa.array(judged)))  # captions are long, and distinct

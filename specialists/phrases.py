@@ -68,12 +68,7 @@ class PhraseParser:
     """
 
     def __init__(self, parser: str = "en_core_web_sm") -> None:
-        found = _installed(parser)
-        if found is None:
-            raise SpecialistError(f"parser {parser} is missing; {parser_need(parser).mend}")
-        import spacy
-
-        self._nlp = spacy.load(found, exclude=list(_UNUSED))
+        self._nlp = load_parser(parser)
 
     def read(self, texts: Iterable[str]) -> dict[str, list[Phrase]]:
         """The phrases of every distinct text, in reading order; a text without any has none.
@@ -84,6 +79,23 @@ class PhraseParser:
         distinct = list(dict.fromkeys(texts))
         parsed = self._nlp.pipe(distinct)
         return {text: list(_phrases(doc)) for text, doc in zip(distinct, parsed, strict=True)}
+
+
+def load_parser(parser: str) -> Any:
+    """The spaCy pipeline with what tags and the tree need, and nothing else.
+
+    Args:
+        parser: Name of an installed spaCy model, or a folder.
+
+    Raises:
+        SpecialistError: The model is not installed.
+    """
+    found = _installed(parser)
+    if found is None:
+        raise SpecialistError(f"parser {parser} is missing; {parser_need(parser).mend}")
+    import spacy
+
+    return spacy.load(found, exclude=list(_UNUSED))
 
 
 def parser_need(parser: str) -> Need:

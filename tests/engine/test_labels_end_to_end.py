@@ -153,7 +153,7 @@ def test_what_lies_nowhere_or_is_no_label_file_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing\.json"):
         filtered(tmp_path / "nothing.json", tmp_path / "clean.json", "source.kind=auto")
     (tmp_path / "x.bin").write_bytes(b"\x00\x01\x02")
-    with pytest.raises(LabelsError, match="no labels that `auto` recognises; set source.kind"):
+    with pytest.raises(LabelsError, match=r"no labels that `auto` recognises; set source\.kind"):
         filtered(tmp_path / "x.bin", tmp_path / "clean.json", "source.kind=auto")
 
 
@@ -235,7 +235,7 @@ def test_a_second_import_passes_over_what_is_there_and_another_is_refused(tmp_pa
         imported(path, tmp_path / "out", "source.name=people")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="holds files and no dataset.json"):
+    with pytest.raises(ConfigError, match=r"holds files and no dataset\.json"):
         imported(path, tmp_path / "full")
 
 

@@ -23,7 +23,15 @@ from engine.errors import ConfigError, EngineError, StoppedError
 from engine.filter_summary import versions_table
 from engine.formats import FORMATS
 from engine.job import VERSION, Job
-from engine.label_commands import filter_job, run_export, run_filter, run_import
+from engine.label_commands import (
+    filter_job,
+    labels_config,
+    run_evaluate,
+    run_export,
+    run_filter,
+    run_import,
+    truth_config,
+)
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
 from engine.run import annotate as run_annotate
@@ -192,6 +200,64 @@ def versions(place: Place, endpoint: Endpoint = None, region: Region = None) -> 
     out.print(versions_table(open_location(place, endpoint=endpoint, region=region)))
 
 
+@app.command()
+def report(
+    place: Place,
+    version: Annotated[str | None, typer.Option(help="Label version; the current one.")] = None,
+    card: Annotated[
+        bool, typer.Option(help="Write the dataset's card too: a README.md in the dataset.")
+    ] = False,
+    endpoint: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """Write one HTML page about a label version: counts, rejections, failures, photos."""
+    from engine.card import write_card  # drawing is slow to load
+    from engine.report import write_report
+
+    output = open_location(place, endpoint=endpoint, region=region)
+    out.print(f"wrote {write_report(output, version)}", soft_wrap=True)
+    if card:
+        out.print(f"wrote {write_card(output, version)}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    place: Place,
+    truth: Annotated[str, typer.Argument(help="True labels in any format, or a dataset.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Of the truth: kind=coco images=photos"),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Label version; the current one.")] = None,
+    source: Annotated[str | None, typer.Option(help="Rows of this source alone.")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="boxes, words, captions or phrases; repeatable.")
+    ] = None,
+    min_iou: Annotated[float, typer.Option(help="Least overlap of a box with a true one.")] = 0.5,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw precision and recall by rule.")] = None,
+    endpoint: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """Compare a label version with ground truth, as it is and before and after every rule."""
+    output = open_location(place, endpoint=endpoint, region=region)
+    found = run_evaluate(
+        output,
+        truth_config(truth, options or []),
+        version=version,
+        source=source,
+        families=family,
+        min_iou=min_iou,
+    )
+    out.print(found.tables())
+    if json_ is not None:
+        json_.write_text(found.to_json(), encoding="utf-8")
+        out.print(f"wrote {json_}", soft_wrap=True)
+    if plot is not None:
+        found.plot(plot)
+        out.print(f"wrote {plot}", soft_wrap=True)
+
+
 @app.command("import")
 def import_(
     labels: Annotated[str, typer.Argument(metavar="SRC", help="A file or folder of labels.")],
@@ -208,13 +274,7 @@ def import_(
     ] = False,
 ) -> None:
     """Make a dataset of labels in a format others use, with its pictures where given."""
-    known = config_module.Config.model_fields
-    spelled = [
-        option if option.split("=")[0].split(".")[0] in known else f"source.{option}"
-        for option in options or []
-    ]
-    places = {"source": {"uri": labels}, "output": {"uri": place}}
-    job = compose(config_module.parse_config(places, spelled, "import"))
+    job = compose(labels_config(labels, place, options or []))
     if run_import(job, out, overwrite=overwrite):
         raise typer.Exit(EXIT_FAILURES)
 

@@ -75,11 +75,11 @@ def dataset_shards(output: Location, version: str) -> Iterator[Shard]:
     """The shards of a label version for `draw_rejects`; its pixels may lie in another version."""
     versions = ancestors(read_dataset(output), version)
     for shard, images, annotations in read_tables(output, version):
-        yield images, annotations, _Pixels(output, versions, shard)
+        yield images, annotations, ShardPixels(output, versions, shard)
 
 
 @dataclass(frozen=True)
-class _Pixels(Mapping[str, bytes]):
+class ShardPixels(Mapping[str, bytes]):
     """The pictures of one shard, each read when it is asked for."""
 
     output: Location

@@ -24,7 +24,7 @@ from engine.source.filesystem import read_each
 from engine.source.names import image_keys
 from engine.source.shapes import Location, ReadError, Sample
 from engine.source.shard import read_shard
-from engine.source.table_uris import Root, root_of
+from engine.source.table_uris import root_of
 
 ORIGIN = "origin.json"  # what imported labels said once for all images, by source
 
@@ -137,11 +137,7 @@ class Pictures:
     """The pictures of a label set, by the names its labels use; a `Source` as far as it is read."""
 
     location: Location
-    root: Root = field(init=False)
     produces: Mapping[str, tuple[str, ...]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", root_of(self.location))
 
     @property
     def uri(self) -> str:
@@ -159,12 +155,22 @@ class Pictures:
 
     def _load(self, limits: LimitsConfig, uri: str) -> Sample | ReadError:
         try:
-            path = self.root.path_of(uri)
-            if self.location.leads_out(path):
-                raise ReadError("unsafe_path", "a link out of source.images; it is not followed")
+            path = path_of(self.location, uri)
             return Sample(self.location.read(path, max_bytes=limits.max_bytes).data)
         except ReadError as err:
             return err
+
+
+def path_of(pictures: Location, uri: str) -> str:
+    """Where below the folder of the pictures the one lies that labels call so.
+
+    Raises:
+        ReadError: `unsafe_path` for what leads elsewhere, `missing` for what names no file.
+    """
+    path = root_of(pictures).path_of(uri)
+    if pictures.leads_out(path):
+        raise ReadError("unsafe_path", "a link out of source.images; it is not followed")
+    return path
 
 
 def with_pictures(

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from engine import dataset
+from engine.assess import Version, assess
 from engine.compose import compose
-from engine.config import load_config, parse_config
+from engine.config import Config, load_config, parse_config
 from engine.errors import ConfigError
+from engine.evaluate.results import Assessment
 from engine.exchange import kept_labels
 from engine.filter_summary import filter_summary
 from engine.filtering import Filtering, filter_dataset
@@ -117,10 +119,21 @@ def _filter_dataset(
     if dry_run:
         out.print("nothing was written")
         return
+    _draw(output, found.name, None, config.seed, out)
     out.print(
         f"{found.name} is the current version, made from {found.parent}; --undo goes back",
         soft_wrap=True,
     )
+
+
+def _draw(
+    output: Location, version: str, pictures: Location | None, seed: int, out: Console
+) -> None:
+    from engine.rejects import write_rejects  # fonts and drawing are slow to load
+
+    path = write_rejects(output, version, pictures, seed=seed)
+    if path is not None:
+        out.print(f"20 random rejects are drawn in {path}", soft_wrap=True)
 
 
 def _filter_labels(job: Job, out: Console, *, dry_run: bool, overwrite: bool) -> int:
@@ -134,19 +147,21 @@ def _filter_labels(job: Job, out: Console, *, dry_run: bool, overwrite: bool) ->
         return sum(judging.totals.failures.values())
     format_ = opened.format if config.output.kind == "auto" else made(config.output.kind)
     place = _output_place(job, format_)
-    ledger = f"{config.output.uri.rstrip('/')}.ledger"
-    beside = config.output.model_copy(update={"uri": ledger, "pixels": "none", "views": False})
+    ledger = open_location(f"{config.output.uri.rstrip('/')}.ledger", **_reach(config.output))
+    beside = config.output.model_copy(update={"uri": ledger.uri, "pixels": "none", "views": False})
     importing = Importing(
         config.model_copy(update={"output": beside}),
         job.rules,
         opened,
-        open_location(ledger, **_reach(config.output)),
+        ledger,
     )
     parts = _told(importing.run(overwrite=overwrite))
     notes = format_.write(place, LabelSet(opened.labels.header, parts))
     deque(parts, maxlen=0)  # a writer may stop before the end; the ledger has it all
     _say_what_came(importing, opened.labels, notes, out)
-    out.print(f"wrote {place}; every verdict is in {ledger}", soft_wrap=True)
+    if opened.pictures is not None:
+        _draw(ledger, dataset.FIRST, opened.pictures, config.seed, out)
+    out.print(f"wrote {place}; every verdict is in {ledger.uri}", soft_wrap=True)
     return sum(importing.totals.failures.values())
 
 
@@ -172,6 +187,44 @@ def _say_notes(notes: list[str], out: Console) -> None:
         out.print(Text(f"note: {note}"), soft_wrap=True)
     if len(notes) > _MOST_NOTES:
         out.print(f"... and {len(notes) - _MOST_NOTES:,} more notes")
+
+
+def labels_config(labels: str, place: str, options: list[str]) -> Config:
+    """The config of labels and a dataset; options without a section are the source's."""
+    spelled = [
+        option if option.split("=")[0].split(".")[0] in Config.model_fields else f"source.{option}"
+        for option in options
+    ]
+    places = {"source": {"uri": labels}, "output": {"uri": place}}
+    return parse_config(places, spelled, "import")
+
+
+def truth_config(truth: str, options: list[str]) -> Config:
+    """The config of true labels, which are read and written nowhere."""
+    return labels_config(truth, truth, options)
+
+
+def run_evaluate(
+    output: Location,
+    truth: Config,
+    *,
+    version: str | None,
+    source: str | None,
+    families: list[str] | None,
+    min_iou: float,
+) -> Assessment:
+    """A label version held against labels in any format, or against another dataset."""
+    name, chosen = find_version(output, version)
+    place = open_location(truth.source.uri, **_reach(truth.source))
+    true: LabelSet | Version
+    if place.exists(dataset.DATASET):
+        true = Version(place, find_version(place, None)[0])
+    else:
+        true = open_labels(truth.source, truth).labels
+    rules = [str(entry["rule"]) for entry in chosen.rules] if chosen.rules else None
+    return assess(
+        output, name, true, min_iou=min_iou, source=source, families=families, rules=rules
+    )
 
 
 def run_import(job: Job, out: Console, *, overwrite: bool) -> int:

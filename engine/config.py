@@ -184,34 +184,27 @@ class Config(_Strict):
         }
 
 
-def load_config(
-    path: Path | None, overrides: Sequence[str] = (), *, beside: bool = False
-) -> Config:
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """The config of a YAML file with `a.b=value` overrides on top.
 
-    Values of overrides are YAML; lists go by index. With `beside` an output that is not given is
-    the source itself.
+    Values of overrides are YAML; lists go by index. Where no specialist is named, an output
+    that is not given is the source itself: a filter's new version lies beside the old one.
 
     Raises:
         ConfigError: No such file, broken YAML, an unknown key (the nearest known one is named), or
             a value of a wrong type or range.
     """
     return parse_config(
-        _read_yaml(path) if path else {},
-        overrides,
-        str(path) if path else "config",
-        beside=beside,
+        _read_yaml(path) if path else {}, overrides, str(path) if path else "config"
     )
 
 
-def parse_config(
-    raw: Mapping[str, Any], overrides: Sequence[str], where: str, *, beside: bool = False
-) -> Config:
+def parse_config(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Config:
     """As `load_config`, from a mapping that is already read."""
     merged = json.loads(json.dumps(raw, default=str))  # a deep copy that is plain data
     for override in overrides:
         _apply(merged, override)
-    if beside:
+    if not merged.get("specialists"):
         _put_beside(merged)
     _name_null(merged.get("specialists"))
     try:
@@ -331,7 +324,12 @@ def _put_beside(raw: dict[str, Any]) -> None:
     """An output that is not given is the source itself, reached the same way."""
     source = raw.get("source")
     output = raw.get("output") or {}
-    if isinstance(source, dict) and "uri" in source and "uri" not in output:
+    if (
+        isinstance(source, dict)
+        and "uri" in source
+        and isinstance(output, dict)
+        and "uri" not in output
+    ):
         reach = {name: source[name] for name in _Place.model_fields if name in source}
         raw["output"] = {**reach, **output}
 

@@ -38,8 +38,8 @@ def filter_job(config: Path, overrides: list[str]) -> Job:
     """The job of a filter; without a file, our own rules and the overrides."""
     if "=" in str(config) and not config.exists():
         ours = yaml.safe_load((files("configs") / "filter.yaml").read_text(encoding="utf-8"))
-        return compose(parse_config(ours, [str(config), *overrides], "filter", beside=True))
-    return compose(load_config(config, overrides, beside=True))
+        return compose(parse_config(ours, [str(config), *overrides], "filter"))
+    return compose(load_config(config, overrides))
 
 
 def run_filter(

@@ -55,7 +55,7 @@ def _copy_tables(place: Location, scratch: Path) -> int:
 
 def _filter(place: Location, runner: str, *, views: bool) -> None:
     raw = {"source": {"uri": place.uri}, "rules": _RULES}
-    made = compose(parse_config(raw, (), "bench", beside=True))
+    made = compose(parse_config(raw, (), "bench"))
     filter_dataset(
         Filtering(
             output=place,

@@ -26,11 +26,22 @@ def test_config_needs_a_source_and_an_output_and_has_a_default_for_all_else():
     assert (config.runner.kind, config.runner.address) == ("ray", None)
 
 
+def test_a_filter_that_names_no_output_writes_beside_its_source():
+    config = parse_config({"source": {"uri": "s3://b/a", "endpoint": "http://h:1"}}, (), "a.yaml")
+    assert (config.output.uri, config.output.endpoint) == ("s3://b/a", "http://h:1")
+    asked = {"source": {"uri": "a"}, "output": {"pixels": "copy"}}
+    assert parse_config(asked, (), "a.yaml").output.uri == "a"
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
         pytest.param({}, "^a.yaml: source is missing$", id="no-source"),
-        pytest.param({"source": {"uri": "a"}}, "^a.yaml: output is missing$", id="no-output"),
+        pytest.param(
+            {"source": {"uri": "a"}, "specialists": [{"kind": "null"}]},
+            "^a.yaml: output is missing$",
+            id="no-output",
+        ),
         pytest.param(
             {"source": {}, "output": {"uri": "b"}}, "source has no uri; give a folder", id="no-uri"
         ),

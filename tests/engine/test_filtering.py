@@ -51,7 +51,7 @@ def dataset(tmp_path, *, rules=RULES, num_images=20, num_rows=8):
 
 def filtering(place, rules=RULES, **options):
     raw = {"source": {"uri": place.uri}, "rules": rules}
-    made = compose(parse_config(raw, (), "test", beside=True))
+    made = compose(parse_config(raw, (), "test"))
     said = {"rules": made.rules, "options": made.config.rules}
     runner = options.pop("runner", RunnerConfig(kind="serial"))
     return Filtering(output=place, runner=runner, **{**said, **options})

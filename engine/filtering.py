@@ -32,7 +32,6 @@ from engine.versions import (
     next_name,
     put_version,
     read_versions,
-    with_pixels,
 )
 
 # Told of the shards done and of how many there are.
@@ -153,12 +152,10 @@ def _start(output: Location, parent: str, version: Version) -> str:
 def _spec(
     job: Filtering, parent: str, name: str, version: Version, *, commit: bool
 ) -> RefilterSpec:
-    versions, _ = read_versions(job.output)
     scratch = scratch_folder(job.output)
     return RefilterSpec(
         Target(job.output, name, scratch, pixels=job.pixels, views=job.views),
         parent,
-        with_pixels(versions, parent) if job.pixels else None,
         Replay(
             levels=version.levels,
             replacing=version.replacing,

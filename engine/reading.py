@@ -1,7 +1,5 @@
 """Reads committed shards: one image and its rows, all failures, whole tables shard by shard."""
 
-import io
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine import dataset
+from engine import ancestry, dataset
+from engine.ancestry import ancestors
 from engine.errors import ConfigError
 from engine.sink import ShardFiles
 from engine.source.shapes import Location
@@ -80,16 +79,12 @@ def read_image(output: Location, version: str, name: str) -> OneImage:
 
 
 def read_pixels(output: Location, version: str, shard: int, keys: list[str]) -> dict[str, bytes]:
-    """The encoded bytes of images of one shard, by key; those its tar does not hold are absent."""
-    wanted, found = set(keys), {}
-    raw = output.read(f"{version}/{ShardFiles(shard).tar}").data
-    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
-        for member in tar:
-            key, _, suffix = member.name.partition(".")
-            if key in wanted and suffix != "json":
-                content = tar.extractfile(member)
-                found[key] = content.read() if content is not None else b""
-    return found
+    """The encoded bytes of images of one shard, by key; those no tar holds are absent.
+
+    A version whose tars hold none has those of the version it was made from.
+    """
+    versions = ancestors(dataset.read_dataset(output), version)
+    return dict(ancestry.read_pixels(output, versions, shard, keys))
 
 
 def read_parquet(output: Location, path: str) -> pa.Table:

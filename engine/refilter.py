@@ -23,7 +23,6 @@ class RefilterSpec:
     Attributes:
         target: Where the new version goes, in the same place as the old one.
         parent: The version whose tables are read.
-        pixels_of: The version whose tars hold the pictures; null where none are copied.
         replay: How to judge.
         decisions: What rules over the whole dataset came to, by name.
         commit: Whether to write anything.
@@ -31,7 +30,6 @@ class RefilterSpec:
 
     target: Target
     parent: str
-    pixels_of: str | None
     replay: Replay
     decisions: Mapping[str, pa.Table] = field(default_factory=dict)
     commit: bool = True
@@ -91,9 +89,9 @@ def refilter_shard(spec: RefilterSpec, shard: int) -> Refiltered:
     if not spec.commit:
         return Refiltered(marker_of(shard, images, rows, counts), classes)
     data: dict[str, Any] = {}
-    if spec.pixels_of is not None:
+    if spec.target.pixels:
         keys = images["image_key"].filter(pc.equal(images["status"], "ok")).to_pylist()
-        data = read_pixels(spec.target.output, spec.pixels_of, shard, keys)
+        data = read_pixels(spec.target.output, spec.parent, shard, keys)
     marker = write_shard(
         spec.target,
         shard,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine import ancestry
 from engine.dataset import read_dataset, write_dataset
 from engine.errors import ConfigError
 from engine.protocols import Replaces
@@ -72,10 +73,8 @@ def find_version(output: Location, name: str | None) -> tuple[str, Version]:
     Raises:
         ConfigError: There is none of that name, or it is not finished.
     """
-    versions, current = read_versions(output)
-    name = name or current
-    if name not in versions:
-        raise ConfigError(f"{output.uri}: has no version {name!r}; there are {', '.join(versions)}")
+    versions, _ = read_versions(output)
+    name = ancestry.find_version(output, read_dataset(output), name)
     if not versions[name].finished:
         raise ConfigError(
             f"{output.uri}: version {name!r} is not finished; run the command that makes it again"
@@ -124,10 +123,3 @@ def undo(output: Location) -> tuple[str, str]:
     content["current"] = parent
     write_dataset(output, content)
     return current, parent
-
-
-def with_pixels(versions: Mapping[str, Version], name: str) -> str:
-    """The nearest version, itself or above it, whose tars hold the pictures."""
-    while not versions[name].pixels and versions[name].parent is not None:
-        name = str(versions[name].parent)
-    return name

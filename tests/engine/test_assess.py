@@ -165,6 +165,9 @@ def test_one_source_alone(output, ledger, images):
     kept = kept_before(ledger, None)
     mine = kept.filter(pc.equal(kept["source"].cast(pa.string()), "b"))
     assert found.families["boxes"].measures["num_claimed"] == len(mine)
+    everything = assess(output, VERSION, labels(images, some_rows(ledger)), source="b")
+    assert set(everything.families) == {"boxes", "ocr"}  # captions are another's
+    assert everything.families["ocr"].measures["num_claimed"] == 0
     with pytest.raises(ConfigError, match="no row is of source 'c'; sources: a, b, consensus"):
         assess(output, VERSION, labels(images, some_rows(ledger)), source="c")
 
@@ -227,6 +230,29 @@ def test_truth_that_the_dataset_has_not_is_left_out_or_missed(tmp_path):
     missed = assess(out, VERSION, truth(), count_missing=True)
     assert missed.families["boxes"].measures["recall"] == 0.5
     assert missed.families["boxes"].measures["precision"] == 1.0
+
+
+def test_captions_of_images_that_the_dataset_has_not_are_missed_too(tmp_path):
+    """CIDEr weighs by the images that take part: of one image alone every weight is nil."""
+    out = by_hand(tmp_path, rows(kind="text", role="brief", text=["a dog"]))
+    columns = {"kind": "text", "role": "brief", "image_key": ["0", "1"], "text": ["a dog", "a cat"]}
+
+    def measures(**options):
+        truth = label_set((["a.jpg", "z.jpg"], columns))
+        return assess(out, VERSION, truth, **options).families["captions/brief"].measures
+
+    assert (measures()["coverage"], measures()["cider_d"]) == (1.0, 0.0)
+    missed = measures(count_missing=True)
+    assert missed["coverage"] == 0.5
+    assert missed["cider_d"] > 0
+
+
+def test_claims_that_are_not_to_be_judged_are_left_out_and_told(tmp_path):
+    out = by_hand(tmp_path, rows(box=[BOX, FAR], ignore=[False, True]))
+    truth = truth_of("a.jpg", image_key=["0"], text=["thing"], box=[BOX])
+    found = assess(out, VERSION, truth)
+    assert found.families["boxes"].measures["precision"] == 1.0
+    assert "1 kept rows marked `ignore` are left out" in found.notes
 
 
 def test_rows_on_images_without_truth_are_left_out_or_wrong(tmp_path):

@@ -227,7 +227,9 @@ def test_truth_that_the_dataset_has_not_is_left_out_or_missed(tmp_path):
     left_out = assess(out, VERSION, truth())
     assert left_out.families["boxes"].measures["recall"] == 1.0
     assert left_out.images.missing == ["z.jpg"]
+    assert "images of the truth that the dataset has not are left out: 'z.jpg'" in left_out.notes
     missed = assess(out, VERSION, truth(), count_missing=True)
+    assert "images of the truth that the dataset has not count as missed: 'z.jpg'" in missed.notes
     assert missed.families["boxes"].measures["recall"] == 0.5
     assert missed.families["boxes"].measures["precision"] == 1.0
 
@@ -411,3 +413,14 @@ def test_notes_of_the_truth_are_passed_on(tmp_path):
     columns = {"kind": "region", "role": "category", "image_key": ["0"], "text": ["thing"]}
     truth = label_set((["a.jpg"], {**columns, "box": [BOX]}), notes=("two ids stand twice",))
     assert "two ids stand twice" in assess(out, VERSION, truth).notes
+
+
+def test_images_that_could_be_several_are_told_and_left_out(tmp_path):
+    out = by_hand(tmp_path, rows(box=[BOX]))
+    columns = {"image_key": ["0", "1", "2"], "text": ["thing"] * 3, "box": [BOX] * 3}
+    truth = truth_of("a.jpg", "x/z.jpg", "y/a.jpg", **columns)
+    found = assess(out, VERSION, truth)
+    assert (found.images.num_compared, found.images.num_ambiguous) == (1, 1)
+    assert found.images.ambiguous == ["y/a.jpg"]
+    assert any("could be are left out: 'y/a.jpg'" in note for note in found.notes)
+    assert found.families["boxes"].measures["num_true"] == 1

@@ -64,9 +64,10 @@ def assess(
 
     What is measured, and by which conventions, stands with the accumulators of `engine.evaluate`.
     Rows that a later rule rejected count as kept until its turn; a rule that stands twice in the
-    config has its turn at its first place. Superseded rows never count: what replaced them does.
-    Rows with `ignore` never count. Memory grows with the truth, and by 19 bytes with every kept box
-    that is ranked.
+    config has its turn at its first place. What specialists of a later level would have said, had a
+    rule not been, nobody knows: their rows are taken as they are. Superseded rows never count: what
+    replaced them does. Rows with `ignore` never count. Memory grows with the truth, and by 19 bytes
+    with every kept box that is ranked.
 
     Args:
         output: The dataset's.
@@ -113,7 +114,13 @@ def assess(
     }
     said = truth.header.notes if isinstance(truth, LabelSet) else ()
     told = _told(counts, count_extra=count_extra)
-    notes = [*said, *reader.notes(), *images.notes(), *told, *notes_on(results)]
+    notes = [
+        *said,
+        *reader.notes(),
+        *images.notes(count_missing=count_missing),
+        *told,
+        *notes_on(results),
+    ]
     return Assessment(output.uri, version, source, min_iou, images.counts(), results, notes)
 
 

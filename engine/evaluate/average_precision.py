@@ -46,8 +46,7 @@ class MeanPrecision:
         ar1: Mean recall with the best 1 box of an image and class; `ar10`, `ar100` with more;
             `ar_small`, `ar_medium`, `ar_large` by area.
         by_class: `ap` and `ap50` of every class of the truth.
-        num_boxes: Claims counted.
-        num_unscored: Of them without a score: they rank last. If none has one, all is null.
+        num_unscored: Claims without a score: they rank last. If none has one, all is null.
     """
 
     ap: float | None
@@ -63,7 +62,6 @@ class MeanPrecision:
     ar_medium: float | None
     ar_large: float | None
     by_class: dict[str, tuple[float, float]]
-    num_boxes: int
     num_unscored: int
 
 
@@ -169,7 +167,6 @@ class AveragePrecision:
                 name: (float(ap.mean()), float(ap[at50]))
                 for name, ap in zip(names, overall, strict=True)
             },
-            num_boxes=self._num_boxes,
             num_unscored=self._num_unscored,
         )
 

@@ -1,6 +1,6 @@
 """The families of rows that have a truth: which rows belong to each, and what is measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -105,7 +105,6 @@ class Boxes:
             }
             for name, score in self._scores.by_class().items()
         }
-        del ranked["num_boxes"]
         return FamilyResult(measures | ranked, classes, steps)
 
 
@@ -206,6 +205,3 @@ def _caption(score: CaptionScore) -> Measures:
 
 def _recall(score: PhraseScore) -> Measures:
     return {"recall_at_1": score.recall_at_1}
-
-
-FamilyMaker = Callable[[int], Family]

@@ -1,6 +1,6 @@
 """The images of a dataset and those of the truth, as they meet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -87,8 +87,22 @@ class Images:
             missing=[uris[i] for i in joined.missing[:_EXAMPLES]],
         )
 
-    def notes(self) -> Iterator[str]:
-        """Compared images that the dataset has and did not take."""
+    def _names(self, places: Sequence[int]) -> str:
+        """A few names, and how many more there are."""
+        shown = ", ".join(repr(self._truth.uris[i]) for i in places[:_EXAMPLES])
+        more = len(places) - _EXAMPLES
+        return f"{shown} and {more:,} more" if more > 0 else shown
+
+    def notes(self, *, count_missing: bool) -> Iterator[str]:
+        """Images of the truth that were not found, or that the dataset has and did not take."""
+        joined = self._joined
+        if joined.ambiguous:
+            names = self._names(joined.ambiguous)
+            yield f"images of the truth that several of the dataset could be are left out: {names}"
+        if joined.missing:
+            how = "count as missed" if count_missing else "are left out"
+            names = self._names(joined.missing)
+            yield f"images of the truth that the dataset has not {how}: {names}"
         for state in sorted(set(self._states.to_pylist()) - {"ok"}):
             count = int(pc.sum(pc.equal(self._states, state)).as_py())
             yield f"{count:,} compared images are {state} in the dataset: their truth is missed"

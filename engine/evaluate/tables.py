@@ -100,7 +100,8 @@ def _change(step: Step, name: str) -> str:
 def _shown(name: str) -> str:
     if name.startswith(("ap", "ar")):
         name = name[:2].upper() + name[2:]
-    return _NAMES.get(name, name.removeprefix(_COUNTS).replace("_", " "))
+    shown = name.removeprefix(_COUNTS).replace("_", " ").replace(" f1", " F1")
+    return _NAMES.get(name, shown)
 
 
 def _number(value: float | int | None) -> str:

@@ -62,11 +62,6 @@ class Truth:
         self._ends = np.cumsum(np.concatenate(counts))
         self.pairs = _pairs_of(self._rows)
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of all images."""
-        return int(self._rows.num_rows)
-
     def rows_of(self, places: Indices, keys: pa.Array) -> pa.Table:
         """The rows of some images, in their order.
 

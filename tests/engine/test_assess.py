@@ -23,11 +23,7 @@ from engine.reading import read_tables
 from engine.run import annotate
 from engine.schema import CLAIM, canonical
 from engine.source.filesystem import open_location
-from tests import shards
-from tests.builders import rows
-from tests.truths import label_set
 
-BOX, FAR = [0, 0, 4, 3], [5, 3, 8, 6]
 RULES = ["invalid_box", "min_score", "duplicate_region", "min_area", "orphan"]
 
 
@@ -165,6 +161,9 @@ def test_one_source_alone(output, ledger, images):
     kept = kept_before(ledger, None)
     mine = kept.filter(pc.equal(kept["source"].cast(pa.string()), "b"))
     assert found.families["boxes"].measures["num_claimed"] == len(mine)
+    everything = assess(output, VERSION, labels(images, some_rows(ledger)), source="b")
+    assert set(everything.families) == {"boxes", "ocr"}  # captions are another's
+    assert everything.families["ocr"].measures["num_claimed"] == 0
     with pytest.raises(ConfigError, match="no row is of source 'c'; sources: a, b, consensus"):
         assess(output, VERSION, labels(images, some_rows(ledger)), source="c")
 
@@ -202,186 +201,15 @@ def test_the_plot_is_a_picture(output, ledger, images, tmp_path):
         texts.plot(tmp_path / "steps.png")
 
 
-def by_hand(tmp_path, *tables: pa.Table):
-    """A dataset of a shard each: the images `a`, `b`, ... and those rows."""
-    keys = [[f"{chr(97 + i)}"] for i in range(len(tables))]
-    place = shards.dataset(tmp_path, *keys)
-    for i, table in enumerate(tables):
-        shards.commit(place, i, shards.images(*keys[i]), table)
-    return place.output
-
-
-def truth_of(*uris: str, **columns) -> LabelSet:
-    return label_set((list(uris), {"kind": "region", "role": "category", **columns}))
-
-
-def test_truth_that_the_dataset_has_not_is_left_out_or_missed(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX]))
-
-    def truth():
-        return truth_of("a.jpg", "z.jpg", image_key=["0", "1"], text=["thing"] * 2, box=[BOX, BOX])
-
-    left_out = assess(out, VERSION, truth())
-    assert left_out.families["boxes"].measures["recall"] == 1.0
-    assert left_out.images.missing == ["z.jpg"]
-    missed = assess(out, VERSION, truth(), count_missing=True)
-    assert missed.families["boxes"].measures["recall"] == 0.5
-    assert missed.families["boxes"].measures["precision"] == 1.0
-
-
-def test_rows_on_images_without_truth_are_left_out_or_wrong(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX]), rows(image_key=["b"], box=[BOX]))
-
-    def truth():
-        return truth_of("a.jpg", image_key=["0"], text=["thing"], box=[BOX])
-
-    left_out = assess(out, VERSION, truth())
-    assert left_out.families["boxes"].measures["precision"] == 1.0
-    assert "1 kept rows on images that the truth has not are left out" in left_out.notes
-    wrong = assess(out, VERSION, truth(), count_extra=True)
-    assert wrong.families["boxes"].measures["precision"] == 0.5
-    assert wrong.families["boxes"].measures["recall"] == 1.0
-
-
-def test_an_image_of_the_truth_without_objects_makes_every_claim_wrong(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX]), rows(image_key=["b"], box=[BOX]))
-    truth = truth_of("a.jpg", "b.jpg", image_key=["0"], text=["thing"], box=[BOX])
-    assert assess(out, VERSION, truth).families["boxes"].measures["precision"] == 0.5
-
-
-def test_a_failed_image_is_missed_and_told(tmp_path):
-    place = shards.dataset(tmp_path, ["a", "b"])
-    pair = shards.images("a", "b", status=["ok", "failed"], failures=[[], shards.FAILED])
-    shards.commit(place, 0, pair, rows(box=[BOX]))
-    truth = truth_of("a.jpg", "b.jpg", image_key=["0", "1"], text=["thing"] * 2, box=[BOX] * 2)
-    found = assess(place.output, VERSION, truth)
-    assert found.families["boxes"].measures["recall"] == 0.5
-    assert "1 compared images are failed in the dataset: their truth is missed" in found.notes
-
-
-def test_a_rule_that_rejects_what_is_wrong_gains_precision_and_costs_nothing(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX, FAR], text=["dog", "no"]))
-    truth = truth_of("a.jpg", image_key=["0"], text=["dog"], box=[BOX])
-    (step,) = assess(out, VERSION, truth).families["boxes"].telling_steps()
-    assert (step.rule, step.num_rejected) == ("not_kept", 1)
-    assert (step.change("precision"), step.change("recall")) == (0.5, 0.0)
-
-
-def test_classes_that_the_truth_never_has_are_told(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX, FAR], text=["Dog", "puppy"]))
-    truth = truth_of("a.jpg", image_key=["0"], text=["dog"], box=[BOX])
-    found = assess(out, VERSION, truth)
-    assert "(puppy)" in " ".join(found.notes)
-    assert found.families["boxes"].measures["precision"] == 0.5
-    assert "no claim has a score" in " ".join(found.notes)
-    assert found.families["boxes"].measures["ap"] is None
-
-
-def test_free_texts_of_regions_are_compared_by_place_and_only_when_asked(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX], role="phrase", text=["a running dog"]))
-    columns = {"image_key": ["0"] * 2, "role": ["phrase", "category"], "box": [BOX] * 2}
-
-    def truth():
-        return label_set((["a.jpg"], {"kind": "region", "text": ["dog", "dog"], **columns}))
-
-    assert set(assess(out, VERSION, truth()).families) == {"boxes"}
-    found = assess(out, VERSION, truth(), families=["phrase"])
-    assert found.families["phrase"].measures["f1"] == 1.0
-
-
-def test_phrases_are_compared_through_their_captions(tmp_path):
-    claimed = rows(
-        annotation_id=["t", "g1", "g2"],
-        kind=["text", "grounding", "grounding"],
-        role=["brief", "phrase", "phrase"],
-        text=["a dog and a dog", "a dog", "a dog"],
-        text_id=[None, "t", "t"],
-        span_start=[None, 0, 10],
-        span_end=[None, 5, 15],
-        box=[None, BOX, FAR],
-    )
-    out = by_hand(tmp_path, claimed)
-    columns = {name: claimed[name] for name in ("kind", "role", "text", "box")}
-    columns |= {name: claimed[name] for name in ("annotation_id", "text_id", "span_end")}
-
-    def truth(starts):
-        return label_set((["a.jpg"], {**columns, "image_key": ["0"] * 3, "span_start": starts}))
-
-    found = assess(out, VERSION, truth([None, 0, 10]), families=["grounding"])
-    assert found.families["grounding"].measures["recall_at_1"] == 1.0
-    crossed = claimed.set_column(CLAIM.names.index("box"), "box", claimed["box"].take([0, 2, 1]))
-    other = by_hand(tmp_path / "other", crossed)
-    found = assess(other, VERSION, truth([None, 0, 10]), families=["grounding"])
-    assert found.families["grounding"].measures["recall_at_1"] == 0.0
-
-
-def test_the_area_of_an_object_is_that_of_its_record_then_of_its_outline(tmp_path):
-    """An object of 100 x 100 px that fills a part of its box: medium by mask, large by box."""
-    box = [0, 0, 100, 100]
-    out = by_hand(tmp_path, rows(box=[box], score=[0.5]))
-    half = [[0, 0, 100, 0, 0, 100]]
-
-    def sizes(**columns):
-        truth = truth_of("a.jpg", image_key=["0"], text=["thing"], box=[box], **columns)
-        measures = assess(out, VERSION, truth).families["boxes"].measures
-        return measures["ar_small"], measures["ar_medium"], measures["ar_large"]
-
-    assert sizes() == (None, None, 1.0)
-    assert sizes(polygon=[half]) == (None, 1.0, None)
-    assert sizes(polygon=[half], extra=['{"area": 900.5}']) == (1.0, None, None)
-    for odd in ('{"area": "x"}', '{"area": -1}', '["area"]', '{"area"', '{"area": 1e999}'):
-        assert sizes(extra=[odd]) == (None, None, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"min_iou": 0}, "min_iou is 0; allowed: above 0, to 1"),
-        ({"min_iou": float("nan")}, "min_iou is nan"),
-        ({"families": ["box"]}, "family 'box' is not known; known: boxes, ocr, captions"),
-        ({"families": ["ocr"]}, "no rows of family 'ocr'; it has: boxes"),
-        ({"version": "round-7"}, "no finished shard of version 'round-7'; versions: round-0"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, options, message):
-    out = by_hand(tmp_path, rows(box=[BOX]))
-    truth = truth_of("a.jpg", image_key=["0"], text=["thing"], box=[BOX])
-    with pytest.raises(ConfigError, match=message) as caught:
-        assess(out, options.pop("version", VERSION), truth, **options)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_truth_about_other_images_is_refused(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX]))
-    truth = truth_of("z.jpg", image_key=["0"], text=["thing"], box=[BOX])
-    with pytest.raises(ConfigError, match=r"named like 'a\.jpg', those of the truth like 'z\.jpg'"):
-        assess(out, VERSION, truth)
-
-
-@pytest.mark.parametrize("truth", [label_set(), label_set((["a.jpg"], {}))], ids=["none", "bare"])
-def test_an_empty_truth_is_refused(tmp_path, truth):
-    out = by_hand(tmp_path, rows(box=[BOX]))
-    with pytest.raises(ConfigError, match="the truth has no rows to compare with"):
-        assess(out, VERSION, truth)
-
-
-def test_a_dataset_without_a_row_is_compared(tmp_path):
-    out = by_hand(tmp_path, rows())
-    truth = truth_of("a.jpg", image_key=["0"], text=["thing"], box=[BOX])
-    measures = assess(out, VERSION, truth).families["boxes"].measures
-    assert (measures["precision"], measures["recall"], measures["ap"]) == (None, 0.0, 0.0)
-
-
-def test_unfinished_shards_are_told(tmp_path):
-    place = shards.dataset(tmp_path, ["a"], ["b"])
-    shards.commit(place, 0, shards.images("a"), rows(box=[BOX]))
-    truth = truth_of("a.jpg", image_key=["0"], text=["thing"], box=[BOX])
-    notes = assess(place.output, VERSION, truth).notes
-    assert any("only 1 of 2 shards are finished" in note for note in notes)
-
-
-def test_notes_of_the_truth_are_passed_on(tmp_path):
-    out = by_hand(tmp_path, rows(box=[BOX]))
-    columns = {"kind": "region", "role": "category", "image_key": ["0"], "text": ["thing"]}
-    truth = label_set((["a.jpg"], {**columns, "box": [BOX]}), notes=("two ids stand twice",))
-    assert "two ids stand twice" in assess(out, VERSION, truth).notes
+def test_the_order_of_the_rules_can_be_told(output, ledger, images):
+    """Where another version has other rules than the run; those not named follow."""
+    true = some_rows(ledger)
+    told = assess(output, VERSION, labels(images, true), rules=["min_area", "orphan"])
+    usual = assess(output, VERSION, labels(images, true))
+    steps = told.families["boxes"].steps
+    assert [step.rule for step in steps][:3] == ["min_area", "orphan", "invalid_box"]
+    rejected = {step.rule: step.num_rejected for step in usual.families["boxes"].steps}
+    assert {step.rule: step.num_rejected for step in steps} == rejected
+    assert steps[0].before == usual.families["boxes"].steps[0].before
+    assert steps[-1].after == usual.families["boxes"].steps[-1].after
+    assert steps[0].after != usual.families["boxes"].steps[0].after

@@ -1,4 +1,4 @@
-"""Matching claims with truth. mAP against pycocotools is tested with the main job."""
+"""Matching claims with truth by `score_regions`. What lies below it is in test_evaluate_boxes."""
 
 import pytest
 

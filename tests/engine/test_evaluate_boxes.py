@@ -138,7 +138,7 @@ def test_average_precision_counts_the_best_hundred_boxes_of_an_image_and_class()
     boxes = [FAR] * 100 + [BOX] * 50
     ranked = AveragePrecision()
     ranked.add(rows(box=boxes, score=scores), rows(box=[BOX]))
-    assert ranked.result().ar100 == 0.0
+    assert ranked.result().ar100 == ranked.result().ap == 0.0
     ranked = AveragePrecision()
     ranked.add(rows(box=boxes[1:], score=scores[1:]), rows(box=[BOX]))
     assert ranked.result().ar100 == 1.0

@@ -87,6 +87,20 @@ def test_a_caption_that_is_a_reference_is_perfect_for_bleu_and_rouge(data):
     assert found.rouge_l == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("references", "penalty"),
+    [
+        pytest.param(["a b c d e f g h"], math.exp(1 - 8 / 5), id="shorter"),
+        pytest.param(["a b c d e"], 1.0, id="equal"),
+        pytest.param(["a b c d", "a b c d e f g h"], 1.0, id="the-nearest-length-counts"),
+        pytest.param(["a b c d e f", "a b c d"], 1.0, id="the-shorter-of-two-as-near"),
+    ],
+)
+def test_bleu_punishes_captions_that_are_too_short(references, penalty):
+    found = score({"x": ["a b c d e"]}, {"x": references}, str.split)
+    assert found.bleu4 == pytest.approx(penalty, abs=1e-6)
+
+
 def test_captions_without_references_are_left_out():
     references = {"a": ["a brown dog runs"], "b": ["a red bus stops here"]}
     with_more = score({"a": ["a dog runs"], "c": ["anything"]}, references)

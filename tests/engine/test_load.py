@@ -1,8 +1,10 @@
 """Datasets as training reads them: pixels and labels joined, in order, dealt to ranks."""
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,27 @@ def test_ok_images_come_in_order_with_the_kept_rows_each(place):
     assert samples[0]["regions"]["box"].tolist() == [[0, 1, 2, 3]]
     assert samples[1]["regions"]["box"].shape == (0, 4)
     assert samples[1]["regions"]["box"].dtype == np.float32
+
+
+def test_rows_of_an_image_stay_in_their_order(tmp_path):
+    made = dataset(tmp_path, ["a", "b"])
+    texts = [f"word {n}" for n in range(200)]
+    rows = claims(image_key=["b", "a"] * 100, kind="text", role="alt", text=texts, source="x")
+    put(made, 0, images("a", "b"), rows, {key: PIXELS[key] for key in "ab"})
+    first, second = load(made.output.root)
+    assert first["texts"]["text"] == texts[1::2]
+    assert second["texts"]["text"] == texts[::2]
+
+
+def test_pictures_in_another_order_find_their_labels(place):
+    tar = Path(place.output.root) / VERSION / "000001.tar"
+    with tarfile.open(tar) as old:
+        members = [(member, old.extractfile(member).read()) for member in old]
+    with tarfile.open(tar, "w") as new:
+        for member, content in reversed(members):
+            new.addfile(member, io.BytesIO(content))
+    samples = {s["image_key"]: s["image"] for s in load(place.output.root, image="bytes")}
+    assert samples == PIXELS
 
 
 def test_a_score_that_nobody_gave_is_nan(place):

@@ -26,7 +26,7 @@ from engine.report.tally import Tally
 from engine.run import annotate
 from engine.schema import claims
 from engine.source.filesystem import open_location
-from tests.hostile_rows import MARKUP, WORDS, hostile_dataset
+from tests.hostile_rows import MARKUP, WORDS, hostile_dataset, put_shard
 from tests.judged import PIXELS, filter_version, put
 from tests.shards import FAILED, VERSION, commit, dataset, images
 
@@ -200,6 +200,14 @@ def test_terms_that_rows_lost_against_are_counted_and_ids_are_not(tmp_path):
     )
 
 
+def test_a_row_that_won_is_no_term(tmp_path):
+    place = dataset(tmp_path, ["a"])
+    rows = claims(image_key=["a"] * 2, kind="text", role="alt", text=["x", "y"], source="y")
+    put_shard(place, 0, images("a"), rows, {"a": PIXELS["a"]}, against=["0" * 20, "they"])
+    terms = count_version(place.output, VERSION).rules["a_rule"].terms.top(9)
+    assert terms == [{"against": "they", "rejected": 1}]
+
+
 def test_hostile_words_become_no_element_and_hide_nothing(tmp_path):
     place = hostile_dataset(tmp_path)
     page, path = report(place.output)
@@ -339,6 +347,11 @@ def test_a_sample_takes_of_every_stratum_in_turn_and_none_twice():
     assert len({key for _, key, _ in taken}) == 8
     assert [stratum for _, _, stratum in taken[:4]] == [few, many, few, many]
     assert [key for _, key, stratum in taken if stratum == few] == ["k1", "k0"]
+    other = Stratum("source", "yolo")
+    sample.add(other, 0, keys[:3], np.array([0.5, 0.1, 0.9]))
+    everything = sample.take(1_000)
+    assert len({key for _, key, _ in everything if key in ("k0", "k1", "k2")}) == 3
+    assert [stratum for shard, key, stratum in everything if (shard, key) == (0, "k1")] == [few]
     assert sample.take(0) == Sample().take(5) == []
 
 

@@ -132,13 +132,13 @@ def test_rows_of_all_shards_may_be_drawn_and_the_seed_decides():
 
 
 def test_every_row_keeps_its_own_picture_as_others_come():
-    colours = [(200, 0, 200), (0, 200, 200), (200, 200, 0)]
+    colours = [(250 - 50 * n, 0, 50 * n) for n in range(6)]
     shards = [
-        shard(many(["r"] * 2, start=2 * n), {f"k{2 * n + i}": photo(colour=colour) for i in (0, 1)})
-        for n, colour in enumerate(colours)
+        shard(many(["r"] * 2, start=n), {f"k{n + i}": photo(colour=colours[n + i]) for i in (0, 1)})
+        for n in (0, 2, 4)
     ]
     page = draw_rejects(shards, count=6)
-    assert all(near(page, colour, 3) > 1.5 * SIZE[0] * SIZE[1] for colour in colours)
+    assert all(near(page, colour, 3) > 0.8 * SIZE[0] * SIZE[1] for colour in colours)
 
 
 def test_the_title_counts_what_is_shown_and_what_there_is():

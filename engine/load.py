@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from engine.ancestry import ancestors, find_version, read_pixels
+from engine.ancestry import ancestors, damaged, find_version, read_pixels
 from engine.dataset import Markers, read_dataset
 from engine.errors import ConfigError, ShardError
 from engine.pixels import DecodeError, EncodedImage
@@ -22,7 +22,7 @@ from engine.reading import read_parquet
 from engine.schema import ANNOTATION_STATUS, ANNOTATIONS, box_array
 from engine.sink import ShardFiles
 from engine.source.filesystem import open_location
-from engine.source.shapes import Location
+from engine.source.shapes import Location, ReadError
 
 ImageForm = Literal["pil", "numpy", "bytes", "none"]
 _FORMS: tuple[ImageForm, ...] = ("pil", "numpy", "bytes", "none")
@@ -52,9 +52,9 @@ class Samples:
 
     def _read(self, shard: int) -> Iterator[dict[str, Any]]:
         files, version = ShardFiles(shard), self.versions[0]
-        images = read_parquet(self.output, f"{version}/{files.images}")
+        images = self._table(f"{version}/{files.images}")
         images = images.filter(pc.equal(images["status"], "ok"))
-        rows = read_parquet(self.output, f"{version}/{files.annotations}")
+        rows = self._table(f"{version}/{files.annotations}")
         rows = rows.select(list(dict.fromkeys([*_NEEDED, *self.columns])))
         wanted = pc.is_in(rows["status"].cast(pa.string()), pa.array(self.statuses))
         groups = _by_image(images, rows.filter(wanted))
@@ -64,6 +64,12 @@ class Samples:
             own = next(groups)
             shown = _shown(image, next(pixels), self.image)
             yield {**image, "image": shown, **_labels(own, self.columns)}
+
+    def _table(self, path: str) -> pa.Table:
+        try:
+            return read_parquet(self.output, path)
+        except (ReadError, pa.ArrowInvalid) as err:
+            raise damaged(self.output, path, err) from err
 
     def _pixels(self, shard: int, keys: Sequence[str]) -> Iterator[bytes]:
         """The bytes of each image, in the order of the keys, which is that of the tar."""

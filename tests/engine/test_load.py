@@ -227,7 +227,15 @@ def test_missing_pixels_are_told_with_what_to_do(place):
 def test_a_damaged_tar_is_one_clear_error(place):
     tar = Path(place.output.root) / VERSION / "000000.tar"
     tar.write_bytes(tar.read_bytes()[:700])
-    with pytest.raises(ShardError, match=r"000000.tar is damaged"):
+    with pytest.raises(ShardError, match=r"000000.tar is gone or damaged"):
+        list(load(place.output.root))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_a_damaged_table_is_one_clear_error(place, content):
+    table = Path(place.output.root) / VERSION / "000001.annotations.parquet"
+    table.unlink() if content is None else table.write_bytes(content)
+    with pytest.raises(ShardError, match=r"000001.annotations.parquet is gone or damaged"):
         list(load(place.output.root))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.compose import compose
 from engine.config import parse_config
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ShardError
 from engine.job import Observer
 from engine.reading import read_tables
 from engine.report import write_report
@@ -247,6 +247,16 @@ def test_a_version_named_like_a_path_is_refused(tmp_path):
 def test_a_place_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no dataset.json there"):
         write_report(open_location(str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_a_damaged_table_is_one_clear_error(tmp_path, content):
+    place = dataset(tmp_path, ["a"])
+    commit(place, 0, images("a"))
+    table = Path(place.output.root) / VERSION / "000000.images.parquet"
+    table.unlink() if content is None else table.write_bytes(content)
+    with pytest.raises(ShardError, match=r"000000.images.parquet is gone or damaged"):
+        write_report(place.output)
 
 
 def ones(words):

@@ -118,6 +118,7 @@ def test_the_same_dataset_gives_the_same_card(place):
     assert card(place) == card(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filtered", [False, True], ids=["with-pixels", "json-only"])
 def test_the_examples_in_the_card_run(place, filtered):
     if filtered:

@@ -98,7 +98,13 @@ def _members(
                 content = tar.extractfile(member)
                 yield key, content.read() if content is not None else b""
     except (tarfile.TarError, EOFError) as err:
-        raise ShardError(
-            f"{output.uri}: {path} is damaged ({err}); delete the marker of the shard, and the "
-            "command that made it makes it again"
-        ) from err
+        raise damaged(output, path, err) from err
+
+
+def damaged(output: Location, path: str, why: object) -> ShardError:
+    """What to tell of a file of a finished shard that cannot be read as it should."""
+    said = " ".join(str(why).split()) or "ends early"
+    return ShardError(
+        f"{output.uri}: {path} is gone or damaged ({said}); delete the marker of its shard, and "
+        "the command that made it makes it again"
+    )

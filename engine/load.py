@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from engine.ancestry import ancestors, find_version, read_pixels
+from engine.ancestry import ancestors, damaged, find_version, read_pixels
 from engine.dataset import Markers, read_dataset
 from engine.errors import ConfigError, ShardError
 from engine.pixels import DecodeError, EncodedImage
@@ -22,7 +21,7 @@ from engine.reading import read_parquet
 from engine.schema import ANNOTATION_STATUS, ANNOTATIONS, box_array
 from engine.sink import ShardFiles
 from engine.source.filesystem import open_location
-from engine.source.shapes import Location
+from engine.source.shapes import Location, ReadError
 
 ImageForm = Literal["pil", "numpy", "bytes", "none"]
 _FORMS: tuple[ImageForm, ...] = ("pil", "numpy", "bytes", "none")
@@ -52,18 +51,23 @@ class Samples:
 
     def _read(self, shard: int) -> Iterator[dict[str, Any]]:
         files, version = ShardFiles(shard), self.versions[0]
-        images = read_parquet(self.output, f"{version}/{files.images}")
+        images = self._table(f"{version}/{files.images}")
         images = images.filter(pc.equal(images["status"], "ok"))
-        rows = read_parquet(self.output, f"{version}/{files.annotations}")
+        rows = self._table(f"{version}/{files.annotations}")
         rows = rows.select(list(dict.fromkeys([*_NEEDED, *self.columns])))
         wanted = pc.is_in(rows["status"].cast(pa.string()), pa.array(self.statuses))
-        groups = _by_image(images, rows.filter(wanted))
-        names = ("image_key", "width", "height")
+        kinds = _by_kind(images, rows.filter(wanted).combine_chunks(), self.columns)
         pixels = self._pixels(shard, images["image_key"].to_pylist())
-        for image in images.select(names).to_pylist():
-            own = next(groups)
+        names = ("image_key", "width", "height")
+        for place, image in enumerate(images.select(names).to_pylist()):
             shown = _shown(image, next(pixels), self.image)
-            yield {**image, "image": shown, **_labels(own, self.columns)}
+            yield {**image, "image": shown, **{name: kinds[name].of(place) for name in kinds}}
+
+    def _table(self, path: str) -> pa.Table:
+        try:
+            return read_parquet(self.output, path)
+        except (ReadError, pa.ArrowInvalid) as err:
+            raise damaged(self.output, path, err) from err
 
     def _pixels(self, shard: int, keys: Sequence[str]) -> Iterator[bytes]:
         """The bytes of each image, in the order of the keys, which is that of the tar."""
@@ -105,8 +109,8 @@ def load(
     - `texts`: `text` and `role`, lists; `score`, float32 (n,)
     - `regions`: `box`, float32 (n, 4), xyxy in px of the upright image; `text` and `role`, lists;
       `score` and `text_score`, float32 (n,)
-    - `grounding`: `text`, the phrases; `caption`, the text each is a phrase of; `span`, int32
-      (n, 2), its code points there; `box` and `score` as for regions
+    - `grounding`: `text`, the phrases, and `role`; `caption`, the text each is a phrase of; `span`,
+      int32 (n, 2), its code points there; `box` and `score` as for regions
 
     in the order of the table. A score, box or span that nobody gave is NaN, or -1 for a span; a
     text is null. An image without labels is a sample with empty ones.
@@ -202,17 +206,6 @@ def _register_with_torch() -> None:
     IterableDataset.register(Samples)
 
 
-def _by_image(images: pa.Table, rows: pa.Table) -> Iterator[pa.Table]:
-    """The rows of each image, in its order; of some, none."""
-    places = pc.index_in(rows["image_key"], images["image_key"].combine_chunks())
-    places = np.asarray(pc.fill_null(places, -1).to_numpy(), np.int64)
-    order = np.argsort(places, kind="stable")
-    rows = rows.take(pa.array(order)).combine_chunks()
-    ends = np.searchsorted(places[order], np.arange(images.num_rows + 1)).tolist()
-    for start, end in pairwise(ends):
-        yield rows.slice(start, end - start)
-
-
 def _shown(row: Mapping[str, Any], data: bytes, form: ImageForm) -> Any:
     if form in ("bytes", "none"):
         return data if form == "bytes" else None
@@ -227,36 +220,49 @@ def _shown(row: Mapping[str, Any], data: bytes, form: ImageForm) -> Any:
     return Image.fromarray(pixels) if form == "pil" else pixels
 
 
-def _labels(rows: pa.Table, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    kinds = rows["kind"].cast(pa.string())
-    texts, regions, grounding = (
-        rows.filter(pc.equal(kinds, kind)) for kind in ("text", "region", "grounding")
-    )
-    captions = pc.take(rows["text"], pc.index_in(grounding["text_id"], rows["annotation_id"]))
-    spans = [_numbers(grounding[name], np.int32, -1) for name in ("span_start", "span_end")]
-    return {
-        "texts": {
-            **_lists(texts, ("text", "role", *columns)),
-            "score": _numbers(texts["text_score"], np.float32, np.nan),
-        },
-        "regions": {
-            **_lists(regions, ("text", "role", *columns)),
-            "box": box_array(regions).copy(),  # torch wants what may be written to
-            **{n: _numbers(regions[n], np.float32, np.nan) for n in ("score", "text_score")},
-        },
-        "grounding": {
-            **_lists(grounding, ("text", *columns)),
-            "caption": captions.to_pylist(),
-            "span": np.stack(spans, axis=1),
-            "box": box_array(grounding).copy(),
-            "score": _numbers(grounding["score"], np.float32, np.nan),
-        },
-    }
+@dataclass(frozen=True)
+class _Kind:
+    """The rows of one kind in a shard, by image: columns are taken apart once, then only cut."""
+
+    ends: Sequence[int]  # the rows of image i are those from ends[i] to ends[i + 1]
+    lists: Mapping[str, list[Any]]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+    def of(self, place: int) -> dict[str, Any]:
+        """Those of the image at that place; arrays are copies, which may be written to."""
+        own = slice(self.ends[place], self.ends[place + 1])
+        lists: dict[str, Any] = {name: values[own] for name, values in self.lists.items()}
+        return lists | {name: values[own].copy() for name, values in self.arrays.items()}
 
 
-def _lists(rows: pa.Table, names: Sequence[str]) -> dict[str, list[Any]]:
-    return {name: rows[name].to_pylist() for name in names}
+def _by_kind(images: pa.Table, rows: pa.Table, columns: Sequence[str]) -> dict[str, _Kind]:
+    """Texts, regions and grounding of a shard, each in the order of its images."""
+    places = pc.index_in(rows["image_key"], images["image_key"].combine_chunks())
+    known = np.asarray(pc.fill_null(places, -1).to_numpy(), np.int64)
+    of_kind = rows["kind"].cast(pa.string())
+    found = {}
+    for name, kind in (("texts", "text"), ("regions", "region"), ("grounding", "grounding")):
+        chosen = np.flatnonzero(pc.equal(of_kind, kind).to_numpy())
+        chosen = chosen[np.argsort(known[chosen], kind="stable")]
+        ends = np.searchsorted(known[chosen], np.arange(images.num_rows + 1)).tolist()
+        own = rows.take(pa.array(chosen))
+        lists = {column: own[column].to_pylist() for column in ("text", "role", *columns)}
+        if kind == "grounding":
+            captions = pc.take(rows["text"], pc.index_in(own["text_id"], rows["annotation_id"]))
+            lists["caption"] = captions.to_pylist()
+        found[name] = _Kind(ends, lists, _arrays(own, kind))
+    return found
+
+
+def _arrays(rows: pa.Table, kind: str) -> dict[str, npt.NDArray[Any]]:
+    if kind == "text":
+        return {"score": _numbers(rows["text_score"], np.float32, np.nan)}
+    arrays = {"box": box_array(rows), "score": _numbers(rows["score"], np.float32, np.nan)}
+    if kind == "region":
+        return arrays | {"text_score": _numbers(rows["text_score"], np.float32, np.nan)}
+    spans = [_numbers(rows[name], np.int32, -1) for name in ("span_start", "span_end")]
+    return arrays | {"span": np.stack(spans, axis=1)}
 
 
 def _numbers(column: pa.ChunkedArray, kind: type[np.generic], absent: float) -> npt.NDArray[Any]:
-    return np.array(pc.fill_null(column, absent).to_numpy(), kind)
+    return np.asarray(pc.fill_null(column, absent).to_numpy(), kind)

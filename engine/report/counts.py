@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.ancestry import damaged
 from engine.dataset import Markers, Totals
 from engine.report.bins import Histogram, Range
 from engine.report.tally import Tally, count_groups
 from engine.sink import ShardFiles
-from engine.source.shapes import Location
+from engine.source.shapes import Location, ReadError
 
 BATCH_ROWS = 131_072  # read at a time
 SHOWN_CHARACTERS = 200  # of a text that is counted; longer ones that begin alike count as one
@@ -123,17 +124,31 @@ def read_batches(
 ) -> Iterator[pa.Table]:
     """A Parquet file as tables of at most `BATCH_ROWS` rows, one without rows if it has none.
 
-    Columns: null for all.
+    Args:
+        output: The dataset's.
+        path: Of the file.
+        columns: Null for all.
+
+    Raises:
+        ShardError: It is gone or damaged.
     """
-    local = output.readers == 1
-    file = output.open(path).file if local else pa.BufferReader(output.read(path).data)
-    with file:
-        names = list(columns) if columns is not None else None
-        parquet = pq.ParquetFile(file)
-        if parquet.metadata.num_rows == 0:
-            yield parquet.read(columns=names)
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
-            yield pa.Table.from_batches([batch])
+    names = list(columns) if columns is not None else None
+    try:
+        with _opened(output, path) as file:
+            parquet = pq.ParquetFile(file)
+            if parquet.metadata.num_rows == 0:
+                yield parquet.read(columns=names)
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
+                yield pa.Table.from_batches([batch])
+    except (ReadError, pa.ArrowInvalid, OSError) as err:
+        raise damaged(output, path, err) from err
+
+
+def _opened(output: Location, path: str) -> pa.NativeFile:
+    """A file on a disk where it lies; of a bucket all of it, in one request."""
+    if output.readers == 1:
+        return output.open(path).file
+    return pa.BufferReader(output.read(path).data)
 
 
 def _holds(output: Location, path: str, column: str) -> bool:

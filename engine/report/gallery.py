@@ -23,7 +23,12 @@ _NOTE = (
     "A random choice, drawn with a fixed seed: photos of every rule and every source in turn. Kept "
     "boxes are green, rejected ones red and dashed."
 )
-_WHAT = {"rule": "rejected by {}", "image rule": "image {}", "source": "kept of {}", "any": "any"}
+_WHAT = {
+    "rule": "rejected by {}",
+    "image rule": "image {}",
+    "source": "kept of {}",
+    "any": "others",
+}
 
 
 def gallery(photos: Sequence[Photo]) -> Markup:
@@ -184,7 +189,8 @@ def _line(row: Row, status: str, against: Mapping[str, str]) -> str:
     why = ""
     if status == "rejected":
         lost = row["against"]
-        winner = f" against {text(against.get(lost, lost), limit=80).html}" if lost else ""
+        comma = "," if _numbers(row) else ""
+        winner = f"{comma} against {text(against.get(lost, lost), limit=80).html}" if lost else ""
         why = (
             f'<span class="why"><b class="t-rejected">{text(row["rule"] or "rejected").html}</b>'
             f"{_numbers(row)}{winner}</span>"

@@ -44,6 +44,7 @@ border-bottom:1px solid var(--line);padding:.3rem .9rem .3rem 0}
 td{padding:.36rem .9rem .36rem 0;border-bottom:1px solid var(--line);vertical-align:top;
 overflow-wrap:break-word}
 td bdi{overflow-wrap:break-word}
+td:first-child{min-width:4.6rem}td:first-child bdi{overflow-wrap:anywhere}
 th:last-child,td:last-child{padding-right:0}
 tr:last-child td{border-bottom:0}
 td.bars{min-width:120px;width:24%}

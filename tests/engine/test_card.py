@@ -34,7 +34,8 @@ def place(tmp_path):
     )
     licences = ["http://creativecommons.org/licenses/by/2.0/", None]
     put(made, 0, images("a", "b", licence=licences), rows, {k: PIXELS[k] for k in "ab"})
-    states = {"status": ["ok", "failed"], "failures": [None, FAILED], "licence": ["my own"] * 2}
+    states = {"status": ["ok", "failed"], "failures": [None, FAILED]}
+    states["licence"] = ["my own", "gone with the failed one"]
     row = claims(image_key=["c"], kind="text", role="alt", text=["no"], source="yolo")
     put(made, 1, images("c", "d", **states), row, {"c": PIXELS["c"]})
     return made
@@ -117,6 +118,7 @@ def test_the_same_dataset_gives_the_same_card(place):
     assert card(place) == card(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filtered", [False, True], ids=["with-pixels", "json-only"])
 def test_the_examples_in_the_card_run(place, filtered):
     if filtered:

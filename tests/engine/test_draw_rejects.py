@@ -111,7 +111,7 @@ def many(rules, *, start=0):
 
 
 def test_every_rule_has_its_turn_and_pictures_are_read_of_few():
-    rules = ["min_score"] * 500 + ["min_area"] * 3
+    rules = ["a_loud_one"] * 500 + ["a_quiet_one"] * 3
     asked = []
     draw_rejects([shard(many(rules), Noting(asked))], count=6)
     assert len(asked) == 6
@@ -129,6 +129,16 @@ def test_rows_of_all_shards_may_be_drawn_and_the_seed_decides():
     assert first == again
     assert first[0] != other[0]
     assert {int(key[1:]) // 20 for key in first[0]} >= {0, 1, 2}
+
+
+def test_every_row_keeps_its_own_picture_as_others_come():
+    colours = [(250 - 50 * n, 0, 50 * n) for n in range(6)]
+    shards = [
+        shard(many(["r"] * 2, start=n), {f"k{n + i}": photo(colour=colours[n + i]) for i in (0, 1)})
+        for n in (0, 2, 4)
+    ]
+    page = draw_rejects(shards, count=6)
+    assert all(near(page, colour, 3) > 0.8 * SIZE[0] * SIZE[1] for colour in colours)
 
 
 def test_the_title_counts_what_is_shown_and_what_there_is():

@@ -1,8 +1,10 @@
 """Datasets as training reads them: pixels and labels joined, in order, dealt to ranks."""
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,29 @@ def test_ok_images_come_in_order_with_the_kept_rows_each(place):
     assert samples[0]["regions"]["box"].tolist() == [[0, 1, 2, 3]]
     assert samples[1]["regions"]["box"].shape == (0, 4)
     assert samples[1]["regions"]["box"].dtype == np.float32
+
+
+def test_rows_of_an_image_stay_in_their_order(tmp_path):
+    made = dataset(tmp_path, ["a", "b"])
+    texts = [f"word {n}" for n in range(200)]
+    rows = claims(image_key=["b", "a"] * 100, kind="text", role="alt", text=texts, source="x")
+    put(made, 0, images("a", "b"), rows, {key: PIXELS[key] for key in "ab"})
+    first, second = load(made.output.root)
+    assert first["texts"]["text"] == texts[1::2]
+    assert second["texts"]["text"] == texts[::2]
+
+
+def test_pictures_in_another_order_find_their_labels(tmp_path):
+    made = dataset(tmp_path, ["a", "b", "c"])
+    pixels = {key: PIXELS[key] for key in "abc"}
+    put(made, 0, images("a", "b", "c"), claims(), pixels)
+    with tarfile.open(Path(made.output.root) / VERSION / "000000.tar", "w") as tar:
+        for key in "bca":
+            member = tarfile.TarInfo(f"{key}.jpg")
+            member.size = len(pixels[key])
+            tar.addfile(member, io.BytesIO(pixels[key]))
+    samples = [(s["image_key"], s["image"]) for s in load(made.output.root, image="bytes")]
+    assert samples == list(pixels.items())
 
 
 def test_a_score_that_nobody_gave_is_nan(place):
@@ -202,7 +227,15 @@ def test_missing_pixels_are_told_with_what_to_do(place):
 def test_a_damaged_tar_is_one_clear_error(place):
     tar = Path(place.output.root) / VERSION / "000000.tar"
     tar.write_bytes(tar.read_bytes()[:700])
-    with pytest.raises(ShardError, match=r"000000.tar is damaged"):
+    with pytest.raises(ShardError, match=r"000000.tar is gone or damaged"):
+        list(load(place.output.root))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_a_damaged_table_is_one_clear_error(place, content):
+    table = Path(place.output.root) / VERSION / "000001.annotations.parquet"
+    table.unlink() if content is None else table.write_bytes(content)
+    with pytest.raises(ShardError, match=r"000001.annotations.parquet is gone or damaged"):
         list(load(place.output.root))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.compose import compose
 from engine.config import parse_config
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ShardError
 from engine.job import Observer
 from engine.reading import read_tables
 from engine.report import write_report
@@ -26,7 +26,7 @@ from engine.report.tally import Tally
 from engine.run import annotate
 from engine.schema import claims
 from engine.source.filesystem import open_location
-from tests.hostile_rows import MARKUP, WORDS, hostile_dataset
+from tests.hostile_rows import MARKUP, WORDS, hostile_dataset, put_shard
 from tests.judged import PIXELS, filter_version, put
 from tests.shards import FAILED, VERSION, commit, dataset, images
 
@@ -200,6 +200,14 @@ def test_terms_that_rows_lost_against_are_counted_and_ids_are_not(tmp_path):
     )
 
 
+def test_a_row_that_won_is_no_term(tmp_path):
+    place = dataset(tmp_path, ["a"])
+    rows = claims(image_key=["a"] * 2, kind="text", role="alt", text=["x", "y"], source="y")
+    put_shard(place, 0, images("a"), rows, {"a": PIXELS["a"]}, against=["0" * 20, "they"])
+    terms = count_version(place.output, VERSION).rules["a_rule"].terms.top(9)
+    assert terms == [{"against": "they", "rejected": 1}]
+
+
 def test_hostile_words_become_no_element_and_hide_nothing(tmp_path):
     place = hostile_dataset(tmp_path)
     page, path = report(place.output)
@@ -239,6 +247,16 @@ def test_a_version_named_like_a_path_is_refused(tmp_path):
 def test_a_place_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no dataset.json there"):
         write_report(open_location(str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_a_damaged_table_is_one_clear_error(tmp_path, content):
+    place = dataset(tmp_path, ["a"])
+    commit(place, 0, images("a"))
+    table = Path(place.output.root) / VERSION / "000000.images.parquet"
+    table.unlink() if content is None else table.write_bytes(content)
+    with pytest.raises(ShardError, match=r"000000.images.parquet is gone or damaged"):
+        write_report(place.output)
 
 
 def ones(words):
@@ -339,6 +357,11 @@ def test_a_sample_takes_of_every_stratum_in_turn_and_none_twice():
     assert len({key for _, key, _ in taken}) == 8
     assert [stratum for _, _, stratum in taken[:4]] == [few, many, few, many]
     assert [key for _, key, stratum in taken if stratum == few] == ["k1", "k0"]
+    other = Stratum("source", "yolo")
+    sample.add(other, 0, keys[:3], np.array([0.5, 0.1, 0.9]))
+    everything = sample.take(1_000)
+    assert len({key for _, key, _ in everything if key in ("k0", "k1", "k2")}) == 3
+    assert [stratum for shard, key, stratum in everything if (shard, key) == (0, "k1")] == [few]
     assert sample.take(0) == Sample().take(5) == []
 
 

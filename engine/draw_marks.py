@@ -86,6 +86,8 @@ def _dashes(path: Sequence[Point], on: float, off: float) -> Iterator[list[Point
     phase = 0.0
     for (x0, y0), (x1, y1) in pairwise(path):
         length = math.hypot(x1 - x0, y1 - y0)
+        if length == 0:  # a side of a box that is no wider than nothing
+            continue
         start = -phase
         while start < length:
             a, b = max(start, 0) / length, min(start + on, length) / length

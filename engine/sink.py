@@ -201,14 +201,16 @@ def _write_tar(path: Path, members: Sequence[tuple[str, Any]]) -> dict[str, Any]
 def _write_table(path: Path, table: pa.Table) -> dict[str, Any]:
     with path.open("wb") as raw:
         hashed = _HashedFile(raw)
-        pq.write_table(
-            table,
+        with pq.ParquetWriter(
             pa.PythonFile(hashed, mode="w"),
+            table.schema,
             compression="zstd",
             version="2.6",
             use_dictionary=[name for name in table.column_names if name in _REPEATING],
             write_statistics=[name for name in table.column_names if name in _SORTED_BY],
-        )
+        ) as writer:
+            if table.num_rows:  # `datasets` cannot read a row group without rows
+                writer.write_table(table)
     return {"sha256": hashed.sha256.hexdigest(), "size_bytes": hashed.size_bytes}
 
 

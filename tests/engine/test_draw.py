@@ -254,3 +254,8 @@ def test_draw_image_draws_real_photos_with_their_truth(data):
     )
     picture = draw_image(photo, given, title="truth")
     assert (picture.width, picture.height) > (photo.shape[1], photo.shape[0])
+
+
+@pytest.mark.parametrize("box", [[30, 10, 30.01, 60], [30, 10, 60, 10.01], [5, 5, 5.001, 5.001]])
+def test_draw_image_draws_a_rejected_box_that_is_thinner_than_its_line(box):
+    draw(judged("rejected", box=[box]))

@@ -240,3 +240,12 @@ def test_versions_lie_beside_each_other(tmp_path):
     commit(place, 0, images("a"))
     commit(replace(place, version="round-1"), 0, images("a"))
     assert {name.split("/")[0] for name in files(tmp_path)} == {"round-0", "round-1"}
+
+
+def test_a_table_without_rows_has_no_row_group_and_reads_back(tmp_path):
+    """`datasets` refuses a file whose first row group is empty."""
+    place = target(tmp_path)
+    commit(place, 0, images("a"))
+    path = tmp_path / "out" / VERSION / "000000.annotations.parquet"
+    assert pq.read_metadata(path).num_row_groups == 0
+    assert pq.read_table(path).schema.equals(ANNOTATIONS)

@@ -125,7 +125,8 @@ def containers(
         _guarded(parser, chunk)
         yield from _taken(tree, window)
         if window.base + len(window.data) - window.mark > max_bytes + len(chunk):
-            raise XmlError(f"line {_line(parser)}: more than {max_bytes} bytes of one image")
+            said = f"more than {max_bytes} bytes (limits.max_label_bytes) without the end of one"
+            raise XmlError(f"line {_line(parser)}: {said} <{tag or 'annotation'}>")
     _guarded(parser, None)
     yield from _taken(tree, window)
     yield window.text(window.mark, window.base + len(window.data))
@@ -165,6 +166,9 @@ def _taken(tree: _Tree, window: _Window) -> Iterator[Container | Element]:
     tree.others.clear()
     for element, start, at, children in tree.done:
         end = window.end_of(element, at)
+        if end - start > window.max_bytes:
+            said = f"more than {window.max_bytes} bytes (limits.max_label_bytes)"
+            raise XmlError(f"{said} in one <{element.tag}>")
         spans = []
         before = window.text(window.mark, start)
         text = window.text(start, end)

@@ -83,7 +83,7 @@ def test_what_is_broken_or_unsafe_is_refused_with_its_line(data, said):
 
 def test_an_image_that_never_ends_is_refused_before_it_fills_the_memory():
     endless = iter([b"<a><image>", *[b"x" * 100] * 1000])
-    with pytest.raises(XmlError, match="more than 1000 bytes of one image"):
+    with pytest.raises(XmlError, match=r"more than 1000 bytes .* without the end of one <image>"):
         list(containers(endless, depth=1, tag="image", max_bytes=1000))
     assert sum(1 for _ in endless) > 900  # most of it was never read
 

@@ -109,9 +109,8 @@ def test_the_folder_of_a_picture_is_its_class(tmp_path):
 
 
 def test_folders_are_written_as_lists_because_no_picture_is_moved(tmp_path):
-    notes = copy(
-        ImageNet(), folders(tmp_path), tmp_path / "out", keep=lambda _: [True, False, True]
-    )
+    source, out = folders(tmp_path), tmp_path / "out"
+    notes = copy(ImageNet(), source, out, keep=lambda _: [True, False, True])
     assert notes == ["imagenet: 1 set of folders is written as lists: no picture was moved"]
     assert content(out) == {
         "synsets.txt": b"n01440764\nn01443537\n",

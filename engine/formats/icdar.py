@@ -31,6 +31,7 @@ from engine.formats.label_files import (
     stream,
     write_each,
 )
+from engine.formats.records import as_json
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.source.labels import LabelError
 from engine.source.shapes import Location, ReadError
@@ -162,7 +163,7 @@ def _line(line: str, where: str, image: Labelled) -> None:
             role="ocr",
             polygon=[values] if is_quad else None,
             ignore=text == _UNREADABLE,
-            extra=json.dumps(line, ensure_ascii=False),
+            extra=as_json(line),
         )
     )
 

@@ -30,6 +30,7 @@ from engine.formats.label_files import (
     write_each,
 )
 from engine.formats.picture_sizes import read_size
+from engine.formats.records import as_json
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.formats.yolo_layout import (
     YAML,
@@ -189,7 +190,7 @@ class _Reader:
         checked = None if score is None else finite_score(score, image, where)
         rings = [_scaled(outline, image)] if outline and image.width else None
         in_pixels = _scaled(box, image) if image.width else None
-        extra = json.dumps(line, ensure_ascii=False)
+        extra = as_json(line)
         image.rows.append(region(category, in_pixels, polygon=rings, score=checked, extra=extra))
 
     def _category(self, value: float, where: str, image: Labelled) -> str | None:

@@ -127,7 +127,7 @@ def test_a_number_that_no_file_has_costs_nothing():
     assert Skeleton("[", (), "]").join({10**15: "a", 10**16: "b"}, comma=",") == "[a,b]"
 
 
-@given(st.text(max_size=5), st.lists(st.text(max_size=3), max_size=3), st.text(max_size=5))
+@given(TEXTS, st.lists(TEXTS, max_size=3), TEXTS)
 def test_a_skeleton_survives_its_json(head, between, tail):
     skeleton = Skeleton(head, between, tail, {3: tail})
     assert skeleton_of(skeleton.to_json(path="a/b")) == skeleton

@@ -86,9 +86,12 @@ def without(paths: pa.Array, labels: pa.Array) -> pa.Array:
     return paths.filter(pc.invert(pc.is_in(stems(paths), value_set=labels)))
 
 
-def map_each(location: Location, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What `do` gives for each item, in order, as many at a time as the location answers best."""
-    if location.readers == 1:
+def map_each(location: Location | None, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `do` gives for each item, in order, as many at a time as the location answers best.
+
+    Without a location, which is for what reads nothing, one at a time.
+    """
+    if location is None or location.readers == 1:
         yield from map(do, items)
         return
     rest = iter(items)
@@ -98,9 +101,14 @@ def map_each(location: Location, do: Callable[[T], R], items: Iterable[T]) -> It
 
 
 def stream(
-    location: Location, items: Iterable[T], read: Callable[[T], Labelled], part_size: int
+    location: Location | None,
+    items: Iterable[T],
+    read: Callable[[T], Labelled],
+    part_size: int,
 ) -> Iterator[Part]:
     """Parts of at most `part_size` images, smaller ones where their records are large.
+
+    `location` is where `read` reads, see `map_each`.
 
     A name that stands twice is a failure of the second image.
     """

@@ -17,12 +17,12 @@ from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyp
 
 from engine.formats.records import Skeleton, cut
 
+ENCODINGS = ("utf-8", "ascii", "iso8859-1", "cp1252")  # read, by the names `codecs` gives them
 MAX_DEPTH = 64  # the deepest of these formats has seven levels; beyond it is an attack
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ONE_BYTE = ("utf-8", "ascii", "iso8859-1", "cp1252")  # by the names `codecs` gives them
 
 
 class XmlError(Exception):
@@ -226,7 +226,7 @@ def _encoding(head: bytes) -> str:
         known = codecs.lookup(name).name
     except LookupError as err:
         raise XmlError(f"line 1: encoding {name!r} is not known; save it as UTF-8") from err
-    if known not in _ONE_BYTE:
+    if known not in ENCODINGS:
         raise XmlError(f"line 1: encoding {name!r} is not read; save it as UTF-8")
     return known
 

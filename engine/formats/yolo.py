@@ -47,7 +47,7 @@ from engine.source.shapes import Location, ReadError
 _BOX = 4  # numbers of a box, and of the box before keypoints
 _MIN_OUTLINE = 6  # numbers of a triangle
 _MAX_SLACK = 1e-4  # of a side: four digits are the fewest that people write
-_MAX_DECIMALS = 17  # beyond it no float tells a digit
+_MAX_DECIMALS = 17  # a float tells no digit behind them
 _FEW = 8  # files opened in a folder to know the format: one may be prose, or a picture's empty one
 _FOLDERS = ("", "labels", "labels/train", "labels/val", "train/labels", "obj_train_data")
 
@@ -240,7 +240,9 @@ def _last_digit(word: str) -> float:
     """What one unit of the last digit of a number is worth."""
     digits, _, exponent = word.lower().partition("e")
     decimals = len(digits.partition(".")[2])
-    return 10.0 ** (min(int(exponent or 0), 0) - decimals) if decimals < _MAX_DECIMALS else 0.0
+    if decimals > _MAX_DECIMALS or len(exponent) > _MAX_DECIMALS:
+        return 0.0
+    return float(10.0 ** (min(int(exponent or 0), 0) - decimals))
 
 
 def _scaled(values: list[float], image: Labelled) -> list[float]:

@@ -197,6 +197,7 @@ def test_any_unknown_fields_come_back_to_the_letter(tmp_path_factory, more, shap
         (b'{"shapes": [],\n}', "not_json", "line 2"),
         (b'{"shapes": []} x', "not_json", "more after the object"),
         (b'{"shapes": ' + b"[" * 100_000, "not_json", "nested too deeply"),
+        (b'{"shapes": [1' + b"1" * 5000 + b"]}", "not_json", "line 1: Exceeds the limit"),
         (b'{"shapes": {}}', "bad_labels", "shapes is no list"),
         (b'{"images": []}', "bad_labels", "has no shapes"),
         (b'{"shapes": ["\xff"]}', "bad_labels", "line 1: byte FF is not UTF-8"),

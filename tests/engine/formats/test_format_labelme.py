@@ -201,12 +201,12 @@ def test_any_unknown_fields_come_back_to_the_letter(tmp_path_factory, more, shap
         (b'{"shapes": {}}', "bad_labels", "shapes is no list"),
         (b'{"images": []}', "bad_labels", "has no shapes"),
         (b'{"shapes": ["\xff"]}', "bad_labels", "line 1: byte FF is not UTF-8"),
-        (b'{"shapes": ["' + b"x" * 3000 + b'"]}', "too_many_labels", "(2000)"),
+        (b'{"shapes": ["' + b"x" * 300_000 + b'"]}', "too_many_labels", "(200000)"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_failure_of_its_image(tmp_path, data, cause, said):
     source = fill(tmp_path / "in", {"a.json": data, "b.json": document(shape(), imagePath="b.jpg")})
-    limits = LimitsConfig(max_label_bytes=2000)
+    limits = LimitsConfig(max_label_bytes=200_000)
     _, images, rows = read(LabelMe(), source, limits=limits)
     assert (images["uri"].to_pylist(), rows.num_rows) == (["a.jpg", "b.jpg"], 1)
     ((found, message),) = failures(images)

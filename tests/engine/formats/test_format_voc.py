@@ -210,7 +210,14 @@ def test_rows_of_other_origin_come_back(tmp_path):
     )
     images = given_rows.images.set_column(1, "uri", [["../../evil/a.jpg"]])
     assert export(Voc(), tmp_path / "out", images, given_rows.annotations) == []
-    assert "Annotations/evil/a.xml" in content(tmp_path / "out")
+    written = content(tmp_path / "out")
+    assert list(written) == ["Annotations/evil/a.xml", "ImageSets/Main/default.txt", "labelmap.txt"]
+    assert written["ImageSets/Main/default.txt"] == b"evil/a\n"
+    assert written["labelmap.txt"].decode().split("\n")[1:4] == [
+        "dog:::",
+        "a <b> & c:::",
+        "\u00fc:::",
+    ]
     _, found, rows = read(Voc(), tmp_path / "out")
     for name in ("text", "box", "score", "ignore"):
         assert rows[name].to_pylist() == given_rows.annotations[name].to_pylist()

@@ -64,6 +64,14 @@ def test_boxes_have_four_numbers_and_transcripts_in_quotes(tmp_path):
     ]
 
 
+def test_detections_have_no_transcript(tmp_path):
+    source = lines(tmp_path, "1,2,30,4,29,20,2,18", "1.25 2.5 31.25 22.62", "1,2,3,4")
+    _, images, rows = read(Icdar(), source)
+    assert failures(images) == []
+    assert rows["text"].to_pylist() == ["", "", ""]
+    assert boxes(rows) == [[1, 2, 30, 20], [1.25, 2.5, 31.25, 22.62], [1, 2, 3, 4]]
+
+
 def test_lines_that_are_no_words_are_failures_that_name_them(tmp_path):
     source = lines(tmp_path, "1,2,3,4,5,6,7,8,ok", "", "a,b,c,d,word", "1,2,3", "1.2.3,2,3,4,word")
     _, images, rows = read(Icdar(), source)
@@ -162,6 +170,7 @@ def test_it_is_told_from_other_text_files(tmp_path):
     assert knows("a", "1,2,3,4,5,6,7,8,word\n")
     assert knows("b", '1 2 3 4 "word"\n', "img_1.txt")
     assert knows("c", "")
+    assert not knows("g", "1,2,3,4\n", "a.txt")
     assert not knows("d", "0 0.5 0.5 1 1\n", "a.txt")
     assert not knows("e", "a.jpg 4\n", "train.txt")
     assert not Yolo().recognises(place(tmp_path / "a"), b"")

@@ -73,14 +73,15 @@ class Cvat:
         reader = _Reader(place, options)
         first = reader.first()
         items = chain([] if first is None else [first], reader.images)
-        parts = stream(place.location, items, reader.read, options.part_size)
+        parts = stream(None, items, reader.read, options.part_size)
         content = {"head": reader.head, "encoding": reader.encoding}
         return LabelSet(Header(self.name, classes=reader.classes, content=content), parts)
 
     def write(self, place: Place, labels: LabelSet) -> list[str]:
         """Writes the set; see `engine.formats.shapes.Format`."""
         is_own = labels.header.kind == self.name
-        encoding = str(labels.header.content.get("encoding", "utf-8")) if is_own else "utf-8"
+        declared = labels.header.content.get("encoding") if is_own else None
+        encoding = declared if declared in xml_files.ENCODINGS else "utf-8"
         writer = _Writer(LeftOut(self.name), is_own, encoding)
         with tempfile.TemporaryDirectory() as folder:
             body, whole = Path(folder) / "body", Path(folder) / "whole"

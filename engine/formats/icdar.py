@@ -3,7 +3,8 @@
 2015: eight numbers, the corners clockwise from the top left, then the transcript, which may hold
 commas. 2013: four numbers, left, top, right, bottom, separated by commas or blanks, the transcript
 in quotes. `###` is a word nobody could read: it is not judged. Quotes around a transcript are no
-part of it, as in the official evaluation (rrc.cvc.uab.es, `rrc_evaluation_funcs`).
+part of it, as in the official evaluation (rrc.cvc.uab.es, `rrc_evaluation_funcs`). Detections have
+no transcript: theirs is the empty text.
 """
 
 import json
@@ -31,15 +32,17 @@ from engine.formats.label_files import (
     stream,
     write_each,
 )
+from engine.formats.records import as_json
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.source.labels import LabelError
 from engine.source.shapes import Location, ReadError
 
 _UNREADABLE = "###"
 _NUMBER = r"\s*[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)\s*"
-_QUAD = re.compile(rf"({_NUMBER}(?:,{_NUMBER}){{7}}),(.*)", re.DOTALL)
-_BOX = re.compile(rf"({_NUMBER}(?:,{_NUMBER}){{3}}),(.*)", re.DOTALL)
-_SPACED = re.compile(r'\s*((?:[-+]?\d[\d.]*\s+){4}|(?:[-+]?\d[\d.]*\s+){8})("?.*)', re.DOTALL)
+_QUAD = re.compile(rf"({_NUMBER}(?:,{_NUMBER}){{7}})(?:,(.*))?", re.DOTALL)
+_BOX = re.compile(rf"({_NUMBER}(?:,{_NUMBER}){{3}})(?:,(.*))?", re.DOTALL)
+_APART = r"[-+]?\d[\d.]*(?:\s+|$)"
+_SPACED = re.compile(rf"\s*((?:{_APART}){{8}}|(?:{_APART}){{4}})(.*)", re.DOTALL)
 _QUOTED = re.compile(r'\s*"(.*)"\s*', re.DOTALL)
 _PREFIX = r"^(gt|res)_"
 _PROSE = r"(?i)(^|/)(readme|license|licence)[^/]*\.txt$"
@@ -112,8 +115,11 @@ def _has_words(location: Location, path: str) -> bool:
     line = next((line for line in text.splitlines() if line.strip()), "")
     if not line:
         return path.rpartition("/")[2].startswith("gt_")
+    found = _QUAD.fullmatch(line) or _BOX.fullmatch(line)
+    if path.rpartition("/")[2].startswith("gt_"):
+        return bool(found or _SPACED.fullmatch(line))
     spaced = _SPACED.fullmatch(line)
-    return bool(_QUAD.match(line) or _BOX.match(line) or (spaced and spaced[2].startswith('"')))
+    return bool((found and found[2] is not None) or (spaced and spaced[2].startswith('"')))
 
 
 def _picture(pictures: pa.Array, at: Any) -> str | None:
@@ -152,8 +158,9 @@ def _line(line: str, where: str, image: Labelled) -> None:
     except ValueError as err:
         image.failed("bad_labels", f"{where}: {err}")
         return
-    quoted = _QUOTED.fullmatch(parted[2])
-    text = re.sub(r'\\([\\"])', r"\1", quoted[1]) if quoted else parted[2]
+    said = parted[2] or ""
+    quoted = _QUOTED.fullmatch(said)
+    text = re.sub(r'\\([\\"])', r"\1", quoted[1]) if quoted else said
     is_quad = len(values) == _QUAD_NUMBERS
     image.rows.append(
         region(
@@ -162,7 +169,7 @@ def _line(line: str, where: str, image: Labelled) -> None:
             role="ocr",
             polygon=[values] if is_quad else None,
             ignore=text == _UNREADABLE,
-            extra=json.dumps(line, ensure_ascii=False),
+            extra=as_json(line),
         )
     )
 

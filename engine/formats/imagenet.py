@@ -95,7 +95,7 @@ class ImageNet:
         folders = pc.replace_substring_regex(files.pictures, r"/?[^/]*$", "")
         classes = sorted({_class_of(folder) for folder in pc.unique(folders).to_pylist()} - {""})
         items = (path.as_py() for path in files.pictures)
-        parts = stream(location, items, _from_folder, options.part_size)
+        parts = stream(None, items, _from_folder, options.part_size)
         return LabelSet(Header(self.name, classes=classes, content={"layout": "folders"}), parts)
 
     def _read_lists(
@@ -114,7 +114,7 @@ class ImageNet:
         while classes and not classes[-1]:
             classes.pop()
         items = chain.from_iterable(_lines(location, path, options) for path in lists)
-        parts = stream(location, items, lambda item: _from_line(*item, classes), options.part_size)
+        parts = stream(None, items, lambda item: _from_line(*item, classes), options.part_size)
         content = {"layout": "lists", "files": once, "lists": list(lists)}
         return LabelSet(Header(self.name, classes=classes, content=content), parts)
 
@@ -214,7 +214,7 @@ def _from_line(path: str, number: int, line: bytes, classes: Sequence[str]) -> L
 
 
 class _Writer:
-    """Gathers the lines of each list; a line is small, and a list is one file."""
+    """Gathers the lines of each list as bytes: a list is one file."""
 
     def __init__(self, header: Header, *, is_own: bool) -> None:
         self.left_out = LeftOut(ImageNet.name)
@@ -222,7 +222,7 @@ class _Writer:
         self._content: Mapping[str, Any] = header.content if is_own else {}
         self._numbers = {name: key for key, name in enumerate(header.classes)} if is_own else {}
         self._num_given = len(self._numbers)
-        self._lists: dict[str, list[str]] = {path: [] for path in self._content.get("lists", [])}
+        self._lists = {str(path): bytearray() for path in self._content.get("lists", [])}
         if self._content.get("layout") == "folders":
             self.left_out.count("set of folders is written as lists: no picture was moved")
 
@@ -235,7 +235,8 @@ class _Writer:
         first = uri.partition("/")[0]
         split = first if "/" in uri and first in _SPLITS else _SPLITS[0]
         path = str(about.get("list") or f"{split}.txt")
-        self._lists.setdefault(path, []).append(" ".join([about.get("path") or default, *words]))
+        line = " ".join([str(about.get("path") or default), *words])
+        self._lists.setdefault(path, bytearray()).extend(f"{line}\n".encode())
 
     def _word(self, row: Row) -> str | None:
         own = _about(row["extra"]).get("class") if self._is_own else None
@@ -252,7 +253,7 @@ class _Writer:
         """The lists, and the names."""
         paths = Paths()
         for path, lines in self._lists.items():
-            yield paths.claim(path), "".join(f"{line}\n" for line in lines).encode()
+            yield paths.claim(path), bytes(lines)
         for path, text in self._content.get("files", {}).items():
             yield paths.claim(path), text.encode()
         if self._content.get("layout") == "lists":

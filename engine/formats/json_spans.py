@@ -54,6 +54,10 @@ def _value(text: str, place: int) -> tuple[Value, int]:
         value, end = _DECODER.raw_decode(text, place)
     except RecursionError as err:
         raise json.JSONDecodeError("nested too deeply", text, place) from err
+    except json.JSONDecodeError:
+        raise
+    except ValueError as err:  # a whole number of more digits than Python converts
+        raise json.JSONDecodeError(str(err).partition(";")[0], text, place) from err
     return Value(value, place, end), end
 
 

@@ -27,7 +27,9 @@ Row = dict[str, Any]
 _AHEAD = 32  # files read before the first of them is used: enough to keep a net busy
 _MAX_PART_BYTES = 64_000_000  # of verbatim records in one part; pictures inside labels are large
 _BATCH = 100_000  # paths turned into a column at a time
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|(?<=/))\.")  # hidden files would not be read again
+# Control characters, what another system takes for a folder, hidden names (they would not be read
+# again, and ".." is one of them), and empty parts.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|(?<=/))(?:\.|/|$)")
 _SAID = ("kind", "role", "text", "box", "polygon", "score", "ignore", "source_id", "extra")
 _OF_IMAGE = ("image_key", "uri", "width", "height", "source_id", "extra")
 
@@ -86,9 +88,12 @@ def without(paths: pa.Array, labels: pa.Array) -> pa.Array:
     return paths.filter(pc.invert(pc.is_in(stems(paths), value_set=labels)))
 
 
-def map_each(location: Location, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What `do` gives for each item, in order, as many at a time as the location answers best."""
-    if location.readers == 1:
+def map_each(location: Location | None, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `do` gives for each item, in order, as many at a time as the location answers best.
+
+    Without a location, which is for what reads nothing, one at a time.
+    """
+    if location is None or location.readers == 1:
         yield from map(do, items)
         return
     rest = iter(items)
@@ -98,9 +103,14 @@ def map_each(location: Location, do: Callable[[T], R], items: Iterable[T]) -> It
 
 
 def stream(
-    location: Location, items: Iterable[T], read: Callable[[T], Labelled], part_size: int
+    location: Location | None,
+    items: Iterable[T],
+    read: Callable[[T], Labelled],
+    part_size: int,
 ) -> Iterator[Part]:
     """Parts of at most `part_size` images, smaller ones where their records are large.
+
+    `location` is where `read` reads, see `map_each`.
 
     A name that stands twice is a failure of the second image.
     """
@@ -251,20 +261,16 @@ def write_each(location: Location, files: Iterable[tuple[str, bytes]]) -> None:
         pass
 
 
-def is_inside(path: str) -> bool:
-    """Whether a path, as `engine.source.names` spells it, names a file below its location."""
-    parts = decode_name(path).split("/")
-    return not any(part in ("", ".", "..") or "\0" in part for part in parts)
-
-
 def cleaned(path: str) -> str:
     r"""A path below the output for a name of any origin; a good one comes back as it is.
 
     Example:
         >>> cleaned("a/b.jpg"), cleaned("../../etc/x"), cleaned("C:\\photos\\d.jpg")
         ('a/b.jpg', 'etc/x', 'photos/d.jpg')
+        >>> cleaned("/etc/x"), cleaned("a//.b/"), cleaned("a/../..")
+        ('etc/x', 'a/_b', 'a')
     """
-    if is_inside(path) and not _UNSAFE.search(path):
+    if not _UNSAFE.search(path):
         return path
     parts = re.split(r"[/\\]", decode_name(path))
     kept = [

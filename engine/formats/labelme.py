@@ -104,8 +104,9 @@ def _read(location: Location, path: str, max_bytes: int, max_label_bytes: int) -
     image = Labelled(uri=changed_stem(path, ".jpg"))
     try:
         text = decode(read_bytes(location, path, max_bytes), path)
+        _check_size(text, path, max_label_bytes)
         said = dict(members(text))
-        _check(said, len(text), path, max_label_bytes)
+        _check(said, path)
         shapes = list(elements(text, said["shapes"].start)) if "shapes" in said else []
     except LabelError as err:
         image.failed(err.cause, err)
@@ -134,14 +135,19 @@ def _read(location: Location, path: str, max_bytes: int, max_label_bytes: int) -
     return image
 
 
-def _check(said: Mapping[str, Value], size: int, path: str, max_label_bytes: int) -> None:
-    picture = said.get("imageData")
-    size -= picture.end - picture.start if picture else 0
-    if size > max_label_bytes:
+def _check_size(text: str, path: str, max_label_bytes: int) -> None:
+    """Looks at the size before anything is parsed; the picture inside does not count."""
+    named = text.find('"imageData"')
+    start = text.find('"', named + len('"imageData"')) if named >= 0 else -1
+    picture = text.find('"', start + 1) - start if start >= 0 else 0
+    if len(text) - picture > max_label_bytes:
         message = f"{path}: larger than limits.max_label_bytes ({max_label_bytes})"
         raise LabelError("too_many_labels", message)
+
+
+def _check(said: Mapping[str, Value], path: str) -> None:
     shapes = said.get("shapes")
-    if shapes is None and picture is None:
+    if shapes is None and "imageData" not in said:
         raise LabelError("bad_labels", f"{path}: has no shapes, so it is no LabelMe file")
     if shapes is not None and not isinstance(shapes.value, list):
         raise LabelError("bad_labels", f"{path}: shapes is no list")

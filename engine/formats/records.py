@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
+
 _BLANK = re.compile(r"[\s,]*")
 _INDENT = re.compile(r"\s*\Z")
 
@@ -35,7 +37,7 @@ class Skeleton:
             "tail": self.tail,
             "fixed": fixed,
         }
-        return json.dumps({**more, **parts}, ensure_ascii=False)
+        return as_json({**more, **parts})
 
     def join(self, kept: Mapping[int, str], added: Sequence[str] = (), comma: str = "") -> str:
         """The text with some of its records, and new ones after them.
@@ -97,7 +99,12 @@ def cut(text: str, spans: Sequence[tuple[int, int]], empty_at: int) -> Skeleton:
 
 def numbered(place: int, record: str) -> str:
     """The `extra` of a row: its record as text, and its number in the file."""
-    return json.dumps({"n": place, "record": record}, ensure_ascii=False)
+    return as_json({"n": place, "record": record})
+
+
+def as_json(value: object) -> str:
+    """JSON with every character as it is; several times as fast as `json` at that."""
+    return msgspec.json.encode(value).decode()
 
 
 def number_and_record(extra: str | None) -> tuple[int, str] | None:

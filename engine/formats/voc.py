@@ -246,7 +246,7 @@ class _Writer:
         self.left_out = LeftOut(name)
         self._paths = Paths()
         self._written: set[int] = set()  # hashes of stems
-        self._listed: list[str] = []
+        self._listed = bytearray()
         self._classes: dict[str, None] = {}
 
     def files(self, labels: LabelSet) -> Iterator[tuple[str, bytes]]:
@@ -267,7 +267,9 @@ class _Writer:
             data = _document(image, [_object(row) for row in self._taken(rows)]).encode()
         path = self._paths.claim(path)
         self._written.add(hash(_stem(path)))
-        self._listed.append(path.removeprefix(f"{_FOLDER}/").removesuffix(".xml"))
+        if not self.is_own:
+            name = path.removeprefix(f"{_FOLDER}/").removesuffix(".xml")
+            self._listed.extend(f"{name}\n".encode())
         yield path, data
 
     def _taken(self, rows: list[Row]) -> list[Row]:
@@ -277,7 +279,7 @@ class _Writer:
 
     def lists(self, lists: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         if not self.is_own:
-            yield "ImageSets/Main/default.txt", "".join(f"{n}\n" for n in self._listed).encode()
+            yield "ImageSets/Main/default.txt", bytes(self._listed)
             # Datumaro and CVAT take classes that are not VOC's own only from here
             names = "".join(f"{' '.join(name.split())}:::\n" for name in self._classes)
             yield "labelmap.txt", f"# label:color_rgb:parts:actions\n{names}".encode()
@@ -311,7 +313,8 @@ def own_file(image: Row, rows: list[Row], left_out: LeftOut) -> tuple[str, bytes
         elif can_write(row, left_out):
             added.append(_object(row))
     text = xml_files.join_elements(skeleton, kept, added, tag="annotation", indent="\n  ")
-    encoding = about.get("encoding", "utf-8")
+    encoding = about.get("encoding")
+    encoding = encoding if encoding in xml_files.ENCODINGS else "utf-8"
     path = str(about.get("path", f"{_FOLDER}/{changed_stem(image['uri'], '.xml')}"))
     return path, text.encode(encoding, "xmlcharrefreplace")
 

@@ -17,12 +17,12 @@ from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyp
 
 from engine.formats.records import Skeleton, cut
 
+ENCODINGS = ("utf-8", "ascii", "iso8859-1", "cp1252")  # read, by the names `codecs` gives them
 MAX_DEPTH = 64  # the deepest of these formats has seven levels; beyond it is an attack
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ONE_BYTE = ("utf-8", "ascii", "iso8859-1", "cp1252")  # by the names `codecs` gives them
 
 
 class XmlError(Exception):
@@ -125,7 +125,8 @@ def containers(
         _guarded(parser, chunk)
         yield from _taken(tree, window)
         if window.base + len(window.data) - window.mark > max_bytes + len(chunk):
-            raise XmlError(f"line {_line(parser)}: more than {max_bytes} bytes of one image")
+            said = f"more than {max_bytes} bytes (limits.max_label_bytes) without the end of one"
+            raise XmlError(f"line {_line(parser)}: {said} <{tag or 'annotation'}>")
     _guarded(parser, None)
     yield from _taken(tree, window)
     yield window.text(window.mark, window.base + len(window.data))
@@ -165,6 +166,9 @@ def _taken(tree: _Tree, window: _Window) -> Iterator[Container | Element]:
     tree.others.clear()
     for element, start, at, children in tree.done:
         end = window.end_of(element, at)
+        if end - start > window.max_bytes:
+            said = f"more than {window.max_bytes} bytes (limits.max_label_bytes)"
+            raise XmlError(f"{said} in one <{element.tag}>")
         spans = []
         before = window.text(window.mark, start)
         text = window.text(start, end)
@@ -222,7 +226,7 @@ def _encoding(head: bytes) -> str:
         known = codecs.lookup(name).name
     except LookupError as err:
         raise XmlError(f"line 1: encoding {name!r} is not known; save it as UTF-8") from err
-    if known not in _ONE_BYTE:
+    if known not in ENCODINGS:
         raise XmlError(f"line 1: encoding {name!r} is not read; save it as UTF-8")
     return known
 

@@ -30,6 +30,7 @@ from engine.formats.label_files import (
     write_each,
 )
 from engine.formats.picture_sizes import read_size
+from engine.formats.records import as_json
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.formats.yolo_layout import (
     YAML,
@@ -46,7 +47,7 @@ from engine.source.shapes import Location, ReadError
 _BOX = 4  # numbers of a box, and of the box before keypoints
 _MIN_OUTLINE = 6  # numbers of a triangle
 _MAX_SLACK = 1e-4  # of a side: four digits are the fewest that people write
-_MAX_DECIMALS = 17  # beyond it no float tells a digit
+_MAX_DECIMALS = 17  # a float tells no digit behind them
 _FEW = 8  # files opened in a folder to know the format: one may be prose, or a picture's empty one
 _FOLDERS = ("", "labels", "labels/train", "labels/val", "train/labels", "obj_train_data")
 
@@ -189,7 +190,7 @@ class _Reader:
         checked = None if score is None else finite_score(score, image, where)
         rings = [_scaled(outline, image)] if outline and image.width else None
         in_pixels = _scaled(box, image) if image.width else None
-        extra = json.dumps(line, ensure_ascii=False)
+        extra = as_json(line)
         image.rows.append(region(category, in_pixels, polygon=rings, score=checked, extra=extra))
 
     def _category(self, value: float, where: str, image: Labelled) -> str | None:
@@ -239,7 +240,9 @@ def _last_digit(word: str) -> float:
     """What one unit of the last digit of a number is worth."""
     digits, _, exponent = word.lower().partition("e")
     decimals = len(digits.partition(".")[2])
-    return 10.0 ** (min(int(exponent or 0), 0) - decimals) if decimals < _MAX_DECIMALS else 0.0
+    if decimals > _MAX_DECIMALS or len(exponent) > _MAX_DECIMALS:
+        return 0.0
+    return float(10.0 ** (min(int(exponent or 0), 0) - decimals))
 
 
 def _scaled(values: list[float], image: Labelled) -> list[float]:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.formats.imagenet import ImageNet
-from engine.formats.shapes import LabelSet, ReadOptions
+from engine.formats.shapes import LabelSet, Place, ReadOptions
 from engine.formats.voc import Voc
+from engine.source.local import LocalFolder
 from tests.builders import tables
 from tests.label_folders import (
     boxes,
@@ -210,7 +211,14 @@ def test_rows_of_other_origin_come_back(tmp_path):
     )
     images = given_rows.images.set_column(1, "uri", [["../../evil/a.jpg"]])
     assert export(Voc(), tmp_path / "out", images, given_rows.annotations) == []
-    assert "Annotations/evil/a.xml" in content(tmp_path / "out")
+    written = content(tmp_path / "out")
+    assert list(written) == ["Annotations/evil/a.xml", "ImageSets/Main/default.txt", "labelmap.txt"]
+    assert written["ImageSets/Main/default.txt"] == b"evil/a\n"
+    assert written["labelmap.txt"].decode().split("\n")[1:4] == [
+        "dog:::",
+        "a <b> & c:::",
+        "\u00fc:::",
+    ]
     _, found, rows = read(Voc(), tmp_path / "out")
     for name in ("text", "box", "score", "ignore"):
         assert rows[name].to_pylist() == given_rows.annotations[name].to_pylist()
@@ -260,6 +268,23 @@ def test_parts_are_as_small_as_asked(tmp_path):
     files = {f"Annotations/{n}.xml": annotation(name=f"{n}.jpg") for n in range(5)}
     labels = Voc().read(place(fill(tmp_path, files)), ReadOptions(part_size=2))
     assert [part.images.num_rows for part in labels.parts] == [2, 2, 1]
+
+
+class Far(LocalFolder):
+    """A folder that is read and written as a bucket is: many files at a time."""
+
+    readers = 4
+
+
+def test_many_reads_at_a_time_keep_the_order(tmp_path):
+    files = {f"Annotations/{n:03}.xml": annotation(name=f"{n:03}.jpg") for n in range(100)}
+    source, out = fill(tmp_path / "in", files), fill(tmp_path / "out", {})
+    labels = Voc().read(Place(Far(str(source), str(source))), ReadOptions(part_size=40))
+    parts = list(labels.parts)
+    uris = [uri for part in parts for uri in part.images["uri"].to_pylist()]
+    assert uris == [f"{n:03}.jpg" for n in range(100)]
+    Voc().write(Place(Far(str(out), str(out))), LabelSet(labels.header, iter(parts)))
+    assert content(out) == content(source)
 
 
 def test_it_is_told_from_imagenets_localisation(tmp_path):

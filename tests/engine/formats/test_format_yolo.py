@@ -102,6 +102,7 @@ def test_a_box_that_rounding_pushed_over_the_border_ends_there(tmp_path):
 
 def test_broken_numbers_are_rows_as_claimed_and_no_numbers_are_failures(tmp_path):
     lines = ["0 nan 0.5 0.2 0.4", "0 0.5 0.5 -0.2 inf", "0 2 2 1 1", "0 0.1 nan 0.3 0.2 0.3 0.4"]
+    lines[2] = f"0 2 2 1e{'0' * 5000} 1"  # one unit, in more digits than Python converts
     bad = [
         "0 x 0.5 0.2 0.4",
         "0 0.5 0.5",

@@ -83,7 +83,7 @@ def test_what_is_broken_or_unsafe_is_refused_with_its_line(data, said):
 
 def test_an_image_that_never_ends_is_refused_before_it_fills_the_memory():
     endless = iter([b"<a><image>", *[b"x" * 100] * 1000])
-    with pytest.raises(XmlError, match="more than 1000 bytes of one image"):
+    with pytest.raises(XmlError, match=r"more than 1000 bytes .* without the end of one <image>"):
         list(containers(endless, depth=1, tag="image", max_bytes=1000))
     assert sum(1 for _ in endless) > 900  # most of it was never read
 
@@ -127,7 +127,7 @@ def test_a_number_that_no_file_has_costs_nothing():
     assert Skeleton("[", (), "]").join({10**15: "a", 10**16: "b"}, comma=",") == "[a,b]"
 
 
-@given(st.text(max_size=5), st.lists(st.text(max_size=3), max_size=3), st.text(max_size=5))
+@given(TEXTS, st.lists(TEXTS, max_size=3), TEXTS)
 def test_a_skeleton_survives_its_json(head, between, tail):
     skeleton = Skeleton(head, between, tail, {3: tail})
     assert skeleton_of(skeleton.to_json(path="a/b")) == skeleton

@@ -140,8 +140,7 @@ class DuplicateRegion:
         loss = 1 - overlaps if self.method == "linear" else np.exp(-(overlaps**2) / self.sigma)
         immune = regions.fixed | (tiers == _PERSON + 1)
         left = decay(Decay(pairs, overlaps, loss), regions.scores, tiers, immune)
-        lost = (left.against >= 0) & (left.scores < np.float32(self.min_score))
-        better = np.where(lost, left.against, -1)
+        better = np.where(left.scores < np.float32(self.min_score), left.against, -1)
         return _lost_against(rows, regions.rows, better, left.scores[better >= 0], self.min_score)
 
     def _tiers(self, rows: pa.Table) -> Indices:

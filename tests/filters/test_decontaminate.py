@@ -61,6 +61,10 @@ def test_a_plain_picture_of_the_benchmark_takes_no_blank_page(tmp_path):
     hashes = as_parquet(tmp_path / "b.parquet", phash=["8" + "0" * 15], sha256=DIGESTS[:1])
     given = {"phash": ["8" + "0" * 15] * 2, "sha256": [DIGESTS[0], DIGESTS[1]]}
     assert judge(Decontaminate(hashes=hashes), **given).rejected.to_pylist() == [True, False]
+    telling = as_parquet(tmp_path / "c.parquet", phash=["000000000000ffff"])
+    verdicts = judge(Decontaminate(hashes=telling), phash=["000000000000fffe", "000000000001ffff"])
+    assert verdicts.rejected.to_pylist() == [False, True]  # one bit away, but plain
+    assert verdicts.measured.to_pylist() == [None, 1]
 
 
 def test_every_form_of_a_list_says_the_same(tmp_path):

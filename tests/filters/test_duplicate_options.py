@@ -74,6 +74,9 @@ def test_soft_suppression_keeps_what_has_enough_left():
             {"box": [HERE, NEAR], "score": [0.9, 0.3], "human": [True, True]}, id="people"
         ),
         pytest.param(
+            {"box": [HERE, HERE], "score": [0.9, 0.3], "human": True}, id="people-of-one-box"
+        ),
+        pytest.param(
             {"box": [HERE, NEAR], "score": [0.9, 0.3], "image_key": ["a", "b"]}, id="images"
         ),
         pytest.param(

@@ -213,16 +213,20 @@ def suppress_contained(
     groups: npt.NDArray[np.integer],
     share: float,
     *,
+    min_size: float = 0.0,
     fixed: Flags | None = None,
     exempt: Indices | None = None,
 ) -> tuple[Flags, Indices]:
     """`suppress` of boxes that lie by more than `share` of their own area in a larger, better one.
 
-    A larger box never falls for a smaller one in it, nor a better one for a worse around it.
-    `share` is in [0, 1] and compared in float32; the other arguments and the answer are those of
-    `suppress`.
+    A larger box never falls for a smaller one in it, nor a better one for a worse around it, nor
+    one whose area is less than `min_size` times that of the other. `share` and `min_size` are in
+    [0, 1] and compared in float32; the other arguments and the answer are those of `suppress`.
     """
-    pairs = without_exempt(_contained_pairs(boxes, groups, share), exempt, len(boxes))
+    pairs = _contained_pairs(boxes, groups, share)
+    areas = area(boxes)[pairs]
+    pairs = pairs[areas[:, 0] >= np.float32(min_size) * areas[:, 1]]
+    pairs = without_exempt(pairs, exempt, len(boxes))
     return _fight(pairs, scores, fixed, None, first_loses=True)
 
 

@@ -1,5 +1,7 @@
 """Images that a benchmark holds, by lists of its hashes in each form they may have."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -104,6 +106,15 @@ def test_a_list_that_changed_is_read_again(tmp_path):
     assert judge(rule, phash=[PHASHES[2]]).rejected.to_pylist() == [False]
     path.write_text(f"{PHASHES[0]}\n{PHASHES[2]}\n")
     assert judge(rule, phash=[PHASHES[2]]).rejected.to_pylist() == [True]
+
+
+def test_a_list_is_found_from_whatever_folder_a_worker_runs_in(tmp_path, monkeypatch):
+    (tmp_path / "b.txt").write_text(PHASHES[0])
+    monkeypatch.chdir(tmp_path)
+    rule = pickle.dumps(Decontaminate(hashes="b.txt"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert judge(pickle.loads(rule), phash=PHASHES[:1]).rejected.to_pylist() == [True]
 
 
 def test_no_images_have_no_verdict(tmp_path):

@@ -213,16 +213,20 @@ def suppress_contained(
     groups: npt.NDArray[np.integer],
     share: float,
     *,
+    min_size: float = 0.0,
     fixed: Flags | None = None,
     exempt: Indices | None = None,
 ) -> tuple[Flags, Indices]:
     """`suppress` of boxes that lie by more than `share` of their own area in a larger, better one.
 
-    A larger box never falls for a smaller one in it, nor a better one for a worse around it.
-    `share` is in [0, 1] and compared in float32; the other arguments and the answer are those of
-    `suppress`.
+    A larger box never falls for a smaller one in it, nor a better one for a worse around it, nor
+    one whose area is less than `min_size` times that of the other. `share` and `min_size` are in
+    [0, 1] and compared in float32; the other arguments and the answer are those of `suppress`.
     """
-    pairs = without_exempt(_contained_pairs(boxes, groups, share), exempt, len(boxes))
+    pairs = _contained_pairs(boxes, groups, share)
+    areas = area(boxes)[pairs]
+    pairs = pairs[areas[:, 0] >= np.float32(min_size) * areas[:, 1]]
+    pairs = without_exempt(pairs, exempt, len(boxes))
     return _fight(pairs, scores, fixed, None, first_loses=True)
 
 
@@ -325,7 +329,8 @@ def overlapping_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], iou: float)
     sweep = _Sweep.of(boxes, groups, rows, reach)
     found = [np.empty((0, 2), np.int64)]
     for left, right in sweep.partners():
-        near = sweep.iou(left, right) > limit
+        areas = sweep.areas[left], sweep.areas[right]
+        near = iou_of(sweep.boxes(left), sweep.boxes(right), *areas) > limit
         found.append(sweep.rows[np.stack([left[near], right[near]], axis=1)])
     return np.concatenate(found)
 
@@ -340,7 +345,7 @@ def _contained_pairs(boxes: Boxes, groups: npt.NDArray[np.integer], share: float
     sweep = _Sweep.of(boxes, groups, rows, boxes[rows, 2])
     found = [np.empty((0, 2), np.int64)]
     for left, right in sweep.partners():
-        shared = shared_area(sweep.boxes[left], sweep.boxes[right])
+        shared = shared_area(sweep.boxes(left), sweep.boxes(right))
         with np.errstate(invalid="ignore"):  # areas too small or too large for a float32
             near = shared / np.minimum(sweep.areas[left], sweep.areas[right]) > limit
         pairs = np.stack([left[near], right[near]], axis=1)
@@ -361,11 +366,12 @@ def _with_company(boxes: Boxes, groups: npt.NDArray[np.integer]) -> Indices:
 class _Sweep(NamedTuple):
     """Boxes by group, then by where they start in x, and the end of each one's window of partners.
 
-    `rows` says which row of the input each is; shapes (n,), (n, 4), (n,), (n,).
+    `rows` says which row of the input each is; shapes (n,), (4, n), (n,), (n,). The coordinates lie
+    side by side, because what is done with the many pairs is done coordinate by coordinate.
     """
 
     rows: Indices
-    boxes: Boxes
+    coordinates: Boxes
     areas: Floats
     ends: Indices
 
@@ -379,14 +385,16 @@ class _Sweep(NamedTuple):
         rows, reach = rows[order], reach[order]
         ends = np.searchsorted(keys[order], _sweep_keys(groups[rows], reach), side="right")
         swept = boxes[rows]
-        return cls(rows, swept, area(swept), ends)
+        return cls(rows, np.ascontiguousarray(swept.T), area(swept), ends)
 
     def partners(self) -> Iterator[tuple[Indices, Indices]]:
         """Places of every box and each of its partners, in pieces of bounded size."""
         return following_pairs(self.ends - np.arange(1, len(self.ends) + 1))
 
-    def iou(self, left: Indices, right: Indices) -> Floats:
-        return iou_of(self.boxes[left], self.boxes[right], self.areas[left], self.areas[right])
+    def boxes(self, places: Indices) -> Boxes:
+        """Shape (k, 4)."""
+        taken: Boxes = np.take(self.coordinates, places, axis=1).T
+        return taken
 
 
 def following_pairs(num_partners: Indices) -> Iterator[tuple[Indices, Indices]]:

@@ -32,13 +32,13 @@ class Agreement:
     """Reject a region that no other source claims too.
 
     Judges rows of kind `region` of the named roles with a box that encloses something, unless a
-    person said them. A row is confirmed by one of the same image and role, of another source, with
-    a box whose IoU with its own is at least `min_iou` and a text whose Dice coefficient with its
-    own is at least `min_dice`: twice the number of words they share over the number they have, case
-    and plural ignored; names of one class (`sofa`, `couch`) have 1, and so have two rows without
-    text. Anybody's row confirms, a person's too, but not one marked `ignore` one that is not, nor
-    a row its own parent or child: they are one claim. Measures the largest IoU with a row of
-    another source whose text agrees, 0 without any; `against` names that row.
+    person said them or they are marked `ignore`. A row is confirmed by one of the same image and
+    role, of another source, with a box whose IoU with its own is at least `min_iou` and a text
+    whose Dice coefficient with its own is at least `min_dice`: twice the number of words they share
+    over the number they have, case and plural ignored; names of one class (`sofa`, `couch`) have 1,
+    and so have two rows without text. Anybody's row confirms, a person's too, but none marked
+    `ignore`, nor a row its own parent or child: they are one claim. Measures the largest IoU with a
+    row of another source whose text agrees, 0 without any; `against` names that row.
 
     A row with a score of `trusted_score` or more needs nobody (null: all do; a row without a score
     does). With it and a low `min_score` what one source saw dimly is kept where a second saw it
@@ -83,7 +83,7 @@ class Agreement:
         best, partner = self._best_partners(tables, np.flatnonzero(regions), boxes)
         with np.errstate(invalid="ignore"):
             encloses = (boxes[:, :2] < boxes[:, 2:]).all(axis=1) & np.isfinite(boxes).all(axis=1)
-        judged = regions & encloses & ~flags(rows["human"])
+        judged = regions & encloses & ~flags(rows["human"]) & ~flags(rows["ignore"])
         if self.trusted_score is not None:
             judged &= ~(row_scores(rows) >= np.float32(self.trusted_score))  # NaN is not trusted
         rejected = judged & (best < np.float32(self.min_iou))

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -53,11 +53,13 @@ class Decontaminate:
 
     hashes: str
     max_distance: int = 4
+    _path: str = field(init=False, repr=False, compare=False)  # workers may run elsewhere
     name: ClassVar[str] = "decontaminate"
     applies_to: ClassVar[tuple[str, ...]] = ("image",)
 
     def __post_init__(self) -> None:
         check_distance(self.name, self.max_distance)
+        object.__setattr__(self, "_path", str(Path(self.hashes).absolute()))
         self._list()
 
     def judge(self, tables: Tables, context: Context) -> Verdicts:
@@ -84,7 +86,7 @@ class Decontaminate:
 
     def _list(self) -> "_Known":
         """The list, read once per process as long as the file stays as it is."""
-        files = _files(Path(self.hashes))
+        files = _files(Path(self._path))
         state = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
         return _read_all(state)
 

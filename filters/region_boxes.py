@@ -90,7 +90,7 @@ class MaxAreaFraction:
     measured <= max_area_fraction. The default lies just above the largest of the 739 boxes people
     drew on 80 COCO photos (.9948; four are above .95), so that of what a person would draw it
     takes next to nothing. Phrases and captions are left alone by default: "a kitchen" may name the
-    whole scene.
+    whole scene. So are rows marked `ignore`: a crowd may fill the picture.
     """
 
     max_area_fraction: float = 0.995
@@ -123,7 +123,8 @@ class AspectRatio:
     Judges rows of kind `region` and `grounding` of the named roles whose box encloses something.
     Measures the longer side over the shorter one, of the box as claimed; kept when measured <=
     max_ratio. The default lies above the thinnest of the 739 boxes people drew on 80 COCO photos
-    (18.05; the third is 10.5). OCR is left alone by default: a line of text is long and thin.
+    (18.05; the third is 10.5). OCR is left alone by default: a line of text is long and thin; so
+    are rows marked `ignore`, such as crowds.
     """
 
     max_ratio: float = 20.0
@@ -158,7 +159,8 @@ class BorderSliver:
     `margin_px` of a border of an image of known size. Measures, in px, how far the part inside the
     image reaches in from that border, of several borders the least; kept when measured >=
     min_depth_px. The default lies just below the least of the 136 boxes that people drew at a
-    border of 80 COCO photos of 640 px (9.6; the second is 10.1).
+    border of 80 COCO photos of 640 px (9.6; the second is 10.1). Rows marked `ignore` are left
+    alone.
     """
 
     min_depth_px: float = 9.0
@@ -207,7 +209,9 @@ def check_roles(rule: str, roles: tuple[str, ...]) -> None:
 
 
 def _is_judged(rows: pa.Table, roles: tuple[str, ...]) -> Flags:
-    return is_word(rows["kind"], _BOXED) & is_word(rows["role"], roles) & _has_box(rows)
+    """Rows with a box of those roles, but for those that only say where not to look."""
+    chosen = is_word(rows["kind"], _BOXED) & is_word(rows["role"], roles) & _has_box(rows)
+    return chosen & ~flags(rows["ignore"])
 
 
 def _above(measured: Floats, limit: float) -> Verdicts:

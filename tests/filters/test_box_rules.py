@@ -99,6 +99,19 @@ def test_border_sliver_measures_how_far_a_box_reaches_in(box, rejected, measured
     assert one(BorderSliver(min_depth_px=4), box) == (rejected, measured)
 
 
+@pytest.mark.parametrize(
+    ("rule", "box"),
+    [
+        (MaxAreaFraction(), [0, 0, 100, 80]),
+        (AspectRatio(), [10, 10, 90, 11]),
+        (BorderSliver(), [0, 0, 2, 40]),
+    ],
+)
+def test_shape_rules_leave_alone_what_only_says_where_not_to_look(rule, box):
+    given = tables(box=[box, box], ignore=[True, False])
+    assert judge(rule, given).rejected.to_pylist() == [False, True]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_shape_rules_say_nothing_of_captions(rule):
     given = tables(box=[[0, 0, 100, 80]], kind="text", role="brief")

@@ -1,5 +1,7 @@
 """Images that a benchmark holds, by lists of its hashes in each form they may have."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -61,6 +63,10 @@ def test_a_plain_picture_of_the_benchmark_takes_no_blank_page(tmp_path):
     hashes = as_parquet(tmp_path / "b.parquet", phash=["8" + "0" * 15], sha256=DIGESTS[:1])
     given = {"phash": ["8" + "0" * 15] * 2, "sha256": [DIGESTS[0], DIGESTS[1]]}
     assert judge(Decontaminate(hashes=hashes), **given).rejected.to_pylist() == [True, False]
+    telling = as_parquet(tmp_path / "c.parquet", phash=["000000000000ffff"])
+    verdicts = judge(Decontaminate(hashes=telling), phash=["000000000000fffe", "000000000001ffff"])
+    assert verdicts.rejected.to_pylist() == [False, True]  # one bit away, but plain
+    assert verdicts.measured.to_pylist() == [None, 1]
 
 
 def test_every_form_of_a_list_says_the_same(tmp_path):
@@ -100,6 +106,15 @@ def test_a_list_that_changed_is_read_again(tmp_path):
     assert judge(rule, phash=[PHASHES[2]]).rejected.to_pylist() == [False]
     path.write_text(f"{PHASHES[0]}\n{PHASHES[2]}\n")
     assert judge(rule, phash=[PHASHES[2]]).rejected.to_pylist() == [True]
+
+
+def test_a_list_is_found_from_whatever_folder_a_worker_runs_in(tmp_path, monkeypatch):
+    (tmp_path / "b.txt").write_text(PHASHES[0])
+    monkeypatch.chdir(tmp_path)
+    rule = pickle.dumps(Decontaminate(hashes="b.txt"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert judge(pickle.loads(rule), phash=PHASHES[:1]).rejected.to_pylist() == [True]
 
 
 def test_no_images_have_no_verdict(tmp_path):

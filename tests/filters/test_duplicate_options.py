@@ -74,6 +74,9 @@ def test_soft_suppression_keeps_what_has_enough_left():
             {"box": [HERE, NEAR], "score": [0.9, 0.3], "human": [True, True]}, id="people"
         ),
         pytest.param(
+            {"box": [HERE, HERE], "score": [0.9, 0.3], "human": True}, id="people-of-one-box"
+        ),
+        pytest.param(
             {"box": [HERE, NEAR], "score": [0.9, 0.3], "image_key": ["a", "b"]}, id="images"
         ),
         pytest.param(
@@ -166,6 +169,8 @@ INSIDE = [0, 0, 5, 10]  # wholly in HERE, half of it
         pytest.param({"box": [HERE, [0, 0, 5, 12.5]]}, [], [False, False], id="at-the-limit"),
         pytest.param({"box": [HERE, [0, 0, 5, 12.4]]}, [], [False, True], id="just-above"),
         pytest.param({"box": [HERE, HERE]}, [], [False, True], id="no-smaller-than-itself"),
+        pytest.param({"box": [HERE, [0, 0, 4, 10]]}, [], [False, True], id="just-large-enough"),
+        pytest.param({"box": [HERE, [0, 0, 3.9, 10]]}, [], [False, False], id="farther-away"),
         pytest.param({"box": [INSIDE, HERE]}, [1], [True, False], id="kept-earlier-beats-score"),
         pytest.param({"box": [HERE, INSIDE]}, [1], [False, False], id="an-earlier-verdict-stays"),
         pytest.param(
@@ -190,7 +195,8 @@ def test_contained_region_rejects_the_worse_inside_the_better(columns, kept, rej
 
 
 def test_contained_region_measures_the_share_of_the_rows_own_area():
-    verdicts = judge(ContainedRegion(max_inside=0.5), box=[HERE, [0, 5, 4, 12]], score=[0.9, 0.5])
+    rule = ContainedRegion(max_inside=0.5, min_size=0)
+    verdicts = judge(rule, box=[HERE, [0, 5, 4, 12]], score=[0.9, 0.5])
     assert verdicts.measured.to_pylist() == [None, pytest.approx(5 / 7)]
     assert verdicts.against.to_pylist() == [None, "row-0"]
 
@@ -203,7 +209,7 @@ def test_contained_region_of_one_source_leaves_those_of_others_alone():
     ]
 
 
-def greedy(boxes, scores, texts, limit):
+def greedy(boxes, scores, texts, limit, size):
     """The rule one row at a time, best first."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept = []
@@ -212,28 +218,34 @@ def greedy(boxes, scores, texts, limit):
         high = np.minimum(boxes[row, 2:], boxes[kept, 2:])
         shared = np.clip(high - low, 0, None).prod(axis=1)
         same = np.array([texts[other] == texts[row] for other in kept], bool)
-        around = same & (areas[kept] >= areas[row]) & (shared / areas[row] > np.float32(limit))
+        around = same & (areas[kept] >= areas[row]) & (areas[row] >= size * areas[kept])
+        around &= shared / areas[row] > np.float32(limit)
         if not around.any():
             kept.append(row)
     return [row not in kept for row in range(len(boxes))]
 
 
 @given(
-    seed=st.integers(0, 2**32), count=st.integers(0, 40), limit=st.sampled_from([0, 0.5, 0.9, 1])
+    seed=st.integers(0, 2**32),
+    count=st.integers(0, 40),
+    limit=st.sampled_from([0, 0.5, 0.9, 1]),
+    size=st.sampled_from([0, 0.25, 0.5]),
 )
 @settings(max_examples=200, deadline=None)
-def test_contained_region_equals_the_greedy_algorithm(seed, count, limit):
+def test_contained_region_equals_the_greedy_algorithm(seed, count, limit, size):
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, 12, (count, 2))
     boxes = np.concatenate([corner, corner + rng.integers(1, 12, (count, 2))], axis=1)
     boxes = boxes.astype(np.float32)
     scores = (rng.integers(0, 5, count) / 4).astype(np.float32)
     texts = rng.choice(["a", "b"], count).tolist()
-    verdicts = judge(ContainedRegion(max_inside=limit), box=boxes, score=scores, text=texts)
-    assert verdicts.rejected.to_pylist() == greedy(boxes, scores, texts, limit)
+    rule = ContainedRegion(max_inside=limit, min_size=size)
+    verdicts = judge(rule, box=boxes, score=scores, text=texts)
+    assert verdicts.rejected.to_pylist() == greedy(boxes, scores, texts, limit, size)
 
 
+@pytest.mark.parametrize("option", ["max_inside", "min_size"])
 @pytest.mark.parametrize("limit", [-0.1, 90, NAN])
-def test_contained_region_refuses_what_is_no_share(limit):
-    with pytest.raises(ConfigError, match=r"max_inside is .*; a share lies in 0..1"):
-        ContainedRegion(max_inside=limit)
+def test_contained_region_refuses_what_is_no_share(option, limit):
+    with pytest.raises(ConfigError, match=rf"{option} is .*; a share lies in 0..1"):
+        ContainedRegion(**{option: limit})

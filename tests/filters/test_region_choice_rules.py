@@ -53,6 +53,7 @@ def test_max_regions_counts_kept_rows_of_earlier_levels_and_never_rejects_them()
     columns = {"score": [0.9, 0.1, 0.2, 0.8]}
     rule = MaxRegions(max_regions=2)
     assert rejected_by(rule, kept=[1, 2], **columns) == [True, False, False, True]
+    assert rejected_by(rule, kept=[1, 2, 3], **columns) == [True, False, False, False]
 
 
 def test_max_regions_measures_the_rank():

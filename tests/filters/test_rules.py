@@ -22,7 +22,7 @@ KEEPS_THEN_REJECTS = {
     "border_sliver": {"box": [[0, 0, 9, 20], [0, 0, 8, 20]]},
     "class_list": {"text": ["dog", "cats"]},
     "duplicate_region": {"box": [[0, 0, 9, 9], [0, 0, 9, 9]], "score": [0.9, 0.1]},
-    "contained_region": {"box": [[0, 0, 9, 9], [0, 0, 4, 4]], "score": [0.9, 0.1]},
+    "contained_region": {"box": [[0, 0, 9, 9], [0, 0, 6, 6]], "score": [0.9, 0.1]},
     "max_regions": {"score": [0.9, 0.1]},
     "agreement": {"box": [[0, 0, 9, 9], [0, 0, 4, 4]], "human": [True, False]},
     "min_text_height": {"role": "ocr", "box": [[0, 0, 40, 9], [0, 0, 40, 7]]},

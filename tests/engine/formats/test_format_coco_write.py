@@ -106,7 +106,7 @@ def test_phrases_keep_their_role_and_text(tmp_path):
         box=[[0, 0, 1, 1]] * 4,
         text_score=[None, 0.25, None, None],
     )
-    content, notes = written(tmp_path, Part(images(), rows))
+    _, notes = written(tmp_path, Part(images(), rows))
     assert notes == []
     loaded(tmp_path / "out.json")
     _, parts = read(Coco(), place_of(tmp_path / "out.json"))

@@ -216,7 +216,9 @@ def test_all_kinds_of_rows_come_back(tmp_path):
         box=[[0.1, 0.2, 50.3, 60.4], *[[1, 2, 30, 40]] * 2, None, *[[1, 2, 30, 40]] * 2],
         polygon=[[[0.1, 0.2, 50.3, 0.2, 50.3, 60.4]], None, None, None, None, None],
     )
-    _, notes = written(tmp_path, images(1), rows)
+    (written_task,), notes = written(tmp_path, images(1), rows)
+    tags = [e["from_name"] for e in written_task["predictions"][0]["result"]]
+    assert tags[:4] == ["outline", "label", "text", "label"]
     assert notes == ["1 phrases are written as regions of their own, without their place in a text"]
     _, parts = read(LabelStudio(), place_of(tmp_path / "out.json"))
     assert column(parts, "role") == ["category", "phrase", "ocr", "detailed", "proposal", "phrase"]

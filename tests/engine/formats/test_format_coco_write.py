@@ -162,6 +162,15 @@ def test_new_rows_join_a_coco_set_under_new_numbers(tmp_path):
     assert content["images"] == source["images"]
 
 
+def test_a_coco_header_without_its_sections_is_no_reason_to_trust_old_numbers(tmp_path):
+    rows = regions(box=[[0, 0, 1, 1]], extra=['{"id": 1, "image_id": 5, "category_id": 99}'])
+    part = Part(images(extra=['{"id": 5}', None]), rows)
+    content, _ = written(tmp_path, part, header=Header("coco", ["dog"]))
+    assert content["categories"] == [{"id": 1, "name": "dog", "supercategory": ""}]
+    assert content["annotations"][0]["category_id"] == 1
+    assert [each["file_name"] for each in content["images"]] == ["0.jpg", "1.jpg"]
+
+
 def test_names_of_pictures_never_become_paths(tmp_path):
     content, _ = written(tmp_path, Part(images(1, uri=["../../etc/passwd"]), empty_claims()))
     assert content["images"][0]["file_name"] == "../../etc/passwd"

@@ -1,5 +1,6 @@
 """Classes and licences as a COCO file numbers them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,19 +55,22 @@ def read_classes(section: str | None, given: Sequence[str], where: str) -> Class
         ) from err
     if not categories and given:
         return Classes(list(given), {n: n for n in range(len(given))}, True, [])
-    notes = []
     by_id: dict[Any, str] = {}
     for category in categories:
-        if category.id in by_id:
-            notes.append(f"category id {category.id} stands twice; the first name is taken")
-            continue
         name = category.id if category.name is None else category.name
-        if str(name) in by_id.values():
-            notes.append(f"category name {str(name)!r} stands under more than one id")
-        by_id[category.id] = str(name)
+        by_id.setdefault(category.id, str(name))
+    notes = _repeats([each.id for each in categories], "category ids", "the first name is taken")
+    notes += _repeats(list(by_id.values()), "category names", "their classes become one")
     order = sorted(by_id, key=lambda number: (isinstance(number, str), number))
     places = {number: place for place, number in enumerate(order)}
     return Classes([by_id[number] for number in order], places, bool(by_id), notes)
+
+
+def _repeats(values: list[Any], what: str, so: str) -> list[str]:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if not repeated:
+        return []
+    return [f"{len(repeated)} {what} stand more than once, such as {repeated[0]!r}; {so}"]
 
 
 def read_licences(section: str | None) -> Mapping[Any, str]:

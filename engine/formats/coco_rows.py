@@ -38,6 +38,9 @@ class Annotation(msgspec.Struct, gc=False):
     text_score: Any = None
 
 
+_NOTHING = Annotation(caption="")  # stands for a record that could not be taken
+
+
 class Picture(msgspec.Struct, gc=False):
     """What we take of an image record; LVIS names its pictures by their address alone."""
 
@@ -89,6 +92,7 @@ class RowMaker:
         flaws = _Flaws(self._where, found, records, failed)
         for place, record in enumerate(records):
             if isinstance(record, Flaw):
+                records[place] = _NOTHING
                 flaws.add(place, *record)
         class_of = self._class_places(records, flaws)
         boxes, has_box = _boxes(records, flaws)
@@ -114,8 +118,8 @@ class RowMaker:
             polygon=polygons,
             score=pa.array(scores, mask=np.isnan(scores)),
             text_score=_text_scores(kept),
-            ignore=pa.array([bool(each.iscrowd) or bool(each.ignore) for each in kept]),
-            source_id=pa.array([_spelled(each.id) for each in kept], pa.string()),
+            ignore=pa.array([bool(each.iscrowd or each.ignore) for each in kept]),
+            source_id=_spelled_all([each.id for each in kept]),
             extra=extra,
         )
 
@@ -125,10 +129,7 @@ class RowMaker:
             return np.full(len(records), -1)
         places = self._classes.places
         none = len(self._names)
-        numbers = [
-            None if type(each) is Flaw or each.caption is not None else each.category_id
-            for each in records
-        ]
+        numbers = [None if each.caption is not None else each.category_id for each in records]
         class_of = np.array([places.get(number, none) for number in numbers], np.int64)
         for place in np.flatnonzero(class_of == none).tolist():
             class_of[place] = -1
@@ -142,10 +143,7 @@ class RowMaker:
         self, records: list[Any], class_of: npt.NDArray[np.int64], flaws: "_Flaws"
     ) -> None:
         """Whether each record has a class or a text."""
-        silent = [
-            type(each) is not Flaw and each.caption is None and each.category_id is None
-            for each in records
-        ]
+        silent = [each.category_id is None and each.caption is None for each in records]
         if any(silent):
             for place in np.flatnonzero(silent).tolist():
                 if _own_role(records[place]) is None:
@@ -154,10 +152,10 @@ class RowMaker:
     def _said(self, records: list[Any], class_of: npt.NDArray[np.int64]) -> tuple[Any, Any, Any]:
         """Columns kind, role and text."""
         own = [each.role is not None and _own_role(each) for each in records]
-        if not any(own) and all(each.caption is None for each in records):
+        if not any(own) and not _any_given([each.caption for each in records]):
             if self._classes.are_known:
                 return "region", "category", self._names.take(pa.array(class_of))
-            texts = [_spelled(each.category_id) for each in records]
+            texts = [None if (n := each.category_id) is None else str(n) for each in records]
             return "region", "category", pa.array(texts, pa.string())
         kinds, roles, texts = [], [], []
         for each, place, role in zip(records, class_of.tolist(), own, strict=True):
@@ -187,8 +185,7 @@ class _Flaws:
         if self.dropped[place]:
             return
         self.dropped[place] = drop
-        record = self._records[place]
-        own = None if isinstance(record, Flaw) else _spelled(record.id)
+        own = _spelled(self._records[place].id)
         start = int(self._found.starts[place]) + 1
         name = f"the record at byte {start}" if own is None else f"annotation {own}"
         self._failed.add(int(self._found.images[place]), cause, f"{self._where}: {name}: {message}")
@@ -205,10 +202,20 @@ def _spelled(number: Any) -> str | None:
     return None if number is None or number == NO_ID else str(number)
 
 
+def _spelled_all(numbers: list[Any]) -> pa.Array:
+    if numbers.count(NO_ID) == len(numbers):
+        return pa.nulls(len(numbers), pa.string())
+    return pa.array(list(map(_spelled, numbers)), pa.string())
+
+
+def _any_given(values: list[Any]) -> bool:
+    return values.count(None) < len(values)
+
+
 def _boxes(records: list[Any], flaws: _Flaws) -> tuple[npt.NDArray[np.float64], Any]:
     """Boxes xyxy, shape (n, 4), float64, and which records have one."""
-    sides = [_NO_SIDES if type(each) is Flaw else each.bbox or _NO_SIDES for each in records]
-    if any(len(each) != _SIDES for each in sides):
+    sides = [each.bbox or _NO_SIDES for each in records]
+    if set(map(len, sides)) != {_SIDES}:
         for place, each in enumerate(sides):
             if len(each) != _SIDES:
                 flaws.add(place, "bad_labels", f"bbox of {len(each)} numbers; wanted x, y, w, h")
@@ -228,8 +235,6 @@ def _boxes(records: list[Any], flaws: _Flaws) -> tuple[npt.NDArray[np.float64], 
 
 def _outline_box(record: Any, place: int, flaws: _Flaws) -> list[float] | None:
     """The box around the segmentation of a record that has no box."""
-    if isinstance(record, Flaw):
-        return None
     try:
         return outline_box(bytes(record.segmentation))
     except (ValueError, OverflowError) as err:
@@ -239,7 +244,7 @@ def _outline_box(record: Any, place: int, flaws: _Flaws) -> list[float] | None:
 
 def _scores(records: list[Any], flaws: _Flaws) -> Floats:
     """Scores as float32, NaN where a record has none."""
-    given = [None if type(each) is Flaw else each.score for each in records]
+    given = [each.score for each in records]
     with np.errstate(over="ignore"):
         scores = np.array(given, np.float64).astype(np.float32)
     for place in np.flatnonzero(~np.isfinite(scores)).tolist():
@@ -249,16 +254,18 @@ def _scores(records: list[Any], flaws: _Flaws) -> Floats:
 
 
 def _text_scores(records: list[Any]) -> pa.Array | None:
-    given = [each.text_score if isinstance(each.text_score, float) else None for each in records]
+    given = [each.text_score for each in records]
+    if not _any_given(given):
+        return None
+    given = [each if isinstance(each, float) else None for each in given]
     scores = np.array(given, np.float32)
     return pa.array(scores, mask=~np.isfinite(scores))
 
 
 def _polygons(records: list[Any], flaws: _Flaws) -> pa.Array:
     """Rings of every record, null where it has none; a broken ring is told and left out."""
-    column, broken = outlines(
-        [b"" if type(each) is Flaw else bytes(each.segmentation) for each in records]
-    )
+    given = [each.segmentation for each in records]
+    column, broken = outlines([b"" if each is _NULL else bytes(each) for each in given])
     for place in broken:
         flaws.add(
             place,

@@ -60,8 +60,10 @@ class _Spool:
 class _Writer:
     def __init__(self, labels: LabelSet, opened: ExitStack) -> None:
         self._labels = labels
-        self._is_coco = labels.header.kind == "coco"
-        content: Mapping[str, Any] = labels.header.content if self._is_coco else {}
+        content: Mapping[str, Any] = labels.header.content
+        # without what was read beside them nobody knows what the numbers in a record mean
+        self._is_coco = labels.header.kind == "coco" and "layout" in content
+        content = content if self._is_coco else {}
         self._is_results = content.get("layout") == "results"
         self._sections: dict[str, str | None] = dict(content.get("sections", {}))
         self._maker = RecordMaker(content, () if self._is_coco else labels.header.classes)

@@ -1,5 +1,6 @@
 """What formats share that keep an image and all that is said of it in one JSON record."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from engine.formats.json_records import Value, read_records, refusal
 from engine.formats.shapes import Part
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_LENIENT = json.JSONDecoder()
 
 
 def image_batches(
@@ -46,8 +49,46 @@ def broken_record(file: JsonFile, offset: int, message: str) -> LabelsError:
 
 def members(record: str) -> dict[str, bytes]:
     """The members of a JSON object, verbatim, in their order."""
-    found = _MEMBERS.decode(record.encode())
+    try:
+        found = _MEMBERS.decode(record.encode())
+    except msgspec.DecodeError:  # NaN or infinity, as Python spells them
+        return dict(_lenient_members(record))
     return {key: bytes(value) for key, value in found.items()}
+
+
+def elements(array: bytes) -> list[bytes]:
+    """The elements of a JSON array, verbatim, in their order."""
+    try:
+        return [bytes(each) for each in _ELEMENTS.decode(array)]
+    except msgspec.DecodeError:  # as above
+        return list(_lenient_elements(array.decode()))
+
+
+def _lenient_members(text: str) -> Iterator[tuple[str, bytes]]:
+    place = _skipped(text, 1)
+    while text[place] != "}":
+        key, place = _LENIENT.raw_decode(text, place)
+        start = _skipped(text, _skipped(text, place) + 1)  # after the colon
+        _, place = _LENIENT.raw_decode(text, start)
+        yield key, text[start:place].encode()
+        place = _skipped(text, place)
+        place = _skipped(text, place + 1) if text[place] == "," else place
+
+
+def _lenient_elements(text: str) -> Iterator[bytes]:
+    place = _skipped(text, 1)
+    while text[place] != "]":
+        start = place
+        _, place = _LENIENT.raw_decode(text, start)
+        yield text[start:place].encode()
+        place = _skipped(text, place)
+        place = _skipped(text, place + 1) if text[place] == "," else place
+
+
+def _skipped(text: str, place: int) -> int:
+    while text[place] in " \t\r\n":
+        place += 1
+    return place
 
 
 def with_members(found: Mapping[str, bytes]) -> str:

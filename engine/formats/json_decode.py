@@ -60,18 +60,19 @@ class RecordDecoder(Generic[T]):
     def _leniently(self, text: bytes) -> T | Flaw:
         try:
             record = json.loads(text)
-            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
-        except UnicodeError:
-            return Flaw("not_json", "a text that is no Unicode (half a surrogate pair)")
         except (ValueError, RecursionError) as err:
             return Flaw("not_json", str(err))
         for name in self._raw if isinstance(record, dict) else ():
             if name in record:
                 record[name] = msgspec.Raw(json.dumps(record[name]).encode())
         try:
-            return msgspec.convert(record, self._kind)
+            found = msgspec.convert(record, self._kind)
+            msgspec.json.encode(found)
         except msgspec.ValidationError as err:
             return Flaw("bad_labels", str(err))
+        except UnicodeEncodeError:
+            return Flaw("not_json", "a text that is no Unicode (half a surrogate pair)")
+        return found
 
     def each(self, texts: pa.StringArray) -> list[T | Flaw]:
         """One record, or flaw, per text, in their order; no texts, none."""

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from engine.formats.image_records import members, with_members
+from engine.formats.image_records import elements, members, with_members
 from engine.formats.json_decode import Flaw, RecordDecoder
 from engine.geometry import rings_box
 from engine.schema import ROLES
@@ -64,7 +64,6 @@ class _Item(msgspec.Struct):
 
 
 _ITEMS = RecordDecoder(_Item)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class TaskReader:
@@ -90,7 +89,7 @@ class TaskReader:
     def _answers(self, key: str, text: bytes) -> bytes:
         if not text.startswith(b"["):
             return text
-        answers = [bytes(answer) for answer in _LIST.decode(text)]
+        answers = elements(text)
         for number, answer in enumerate(answers):
             if not answer.startswith(b"{"):  # a bare id
                 continue
@@ -101,7 +100,7 @@ class TaskReader:
         return b"[" + b", ".join(answers) + b"]"
 
     def _result(self, key: str, number: int, text: bytes) -> bytes:
-        raws = [bytes(raw) for raw in _LIST.decode(text)]
+        raws = elements(text)
         groups: dict[str, list[tuple[int, _Item]]] = {}
         for place, raw in enumerate(raws):
             item = _ITEMS.one(raw)
@@ -211,18 +210,18 @@ def filled(skeleton: str, rows: list[str], predictions: list[Any]) -> str:
     for row in rows:
         extra = members(row)
         key = (json.loads(extra["in"]), int(extra["index"]))
-        raws = [bytes(raw) for raw in _LIST.decode(extra["result"])]
+        raws = elements(extra["result"])
         entries.setdefault(key, {}).update(zip(json.loads(extra["at"]), raws, strict=True))
     for name in ANSWERS:
         if found.get(name, b"").startswith(b"["):
             answers = [
-                _refilled(bytes(answer), entries.get((name, number), {}))
-                for number, answer in enumerate(_LIST.decode(found[name]))
+                _refilled(answer, entries.get((name, number), {}))
+                for number, answer in enumerate(elements(found[name]))
             ]
             found[name] = b"[" + b", ".join(answers) + b"]"
     if predictions:
         old = found.get("predictions", b"")
-        told = [bytes(each) for each in _LIST.decode(old)] if old.startswith(b"[") else []
+        told = elements(old) if old.startswith(b"[") else []
         told += [msgspec.json.encode(each) for each in predictions]
         found["predictions"] = b"[" + b", ".join(told) + b"]"
     return with_members(found)
@@ -233,7 +232,7 @@ def _refilled(answer: bytes, entries: Mapping[int, bytes]) -> bytes:
         return answer
     found = members(answer.decode())
     if found.get("result", b"").startswith(b"["):
-        places = enumerate(_LIST.decode(found["result"]))
-        kept = [entries.get(place, bytes(raw)) for place, raw in places]
+        places = enumerate(elements(found["result"]))
+        kept = [entries.get(place, raw) for place, raw in places]
         found["result"] = b"[" + b", ".join(raw for raw in kept if raw != b"null") + b"]"
     return with_members(found).encode()

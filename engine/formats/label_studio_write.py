@@ -22,9 +22,11 @@ def write_label_studio(place: Place, labels: LabelSet) -> list[str]:
 
     Tasks that came from Label Studio are written as they were, without the rows that are gone. Of
     other rows those of a person become an annotation, those of each source a prediction named
-    after it in `model_version`. The control tags are `label` (rectangles and polygons), `text`
-    (the text of a region that is no class; its label is its role), and `alt`, `brief`, `detailed`
-    and `more_detailed` for captions, all on the image tag `image`.
+    after it in `model_version`. The set-up of the project needs these control tags, all on the
+    image tag `image` with the value `$image`: `label` (RectangleLabels) and `outline`
+    (PolygonLabels) with the classes and, for regions that are no class, their roles; `text`
+    (TextArea, perRegion), which holds what those say; `alt`, `brief`, `detailed` and
+    `more_detailed` (TextArea) for captions.
 
     Returns:
         What could not be written, one sentence each.
@@ -99,8 +101,9 @@ def _entries(
     entry |= {"original_width": width, "original_height": height, "image_rotation": 0}
     label = row["text"] if role == "category" else role
     shape = _shape(row, (width / _PERCENT, height / _PERCENT), lost)
-    kind = "polygonlabels" if "points" in shape else "rectanglelabels"
-    found = [{**entry, "type": kind, "from_name": "label", "value": {**shape, kind: [label]}}]
+    # Label Studio checks predictions against its set-up, where each shape has a tag of its own
+    kind, tag = ("polygonlabels", "outline") if "points" in shape else ("rectanglelabels", "label")
+    found = [{**entry, "type": kind, "from_name": tag, "value": {**shape, kind: [label]}}]
     if role != "category" and row["text"] is not None:
         value = {**shape, "text": [row["text"]]}
         found.append({**entry, "type": "textarea", "from_name": "text", "value": value})

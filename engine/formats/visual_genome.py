@@ -13,6 +13,7 @@ from engine.errors import LabelsError
 from engine.formats.failed_images import FailedImages
 from engine.formats.image_records import (
     broken_record,
+    elements,
     image_batches,
     members,
     with_members,
@@ -26,10 +27,10 @@ from engine.schema import claims, image_rows
 
 _REGIONS = "regions"
 _NAME = "visual_genome"
+_SHOWN = 60  # characters of a broken record in a message
 
 
 class _Image(msgspec.Struct, gc=False):
-    regions: list[msgspec.Raw]
     id: int | str | None = None
     image_id: int | str | None = None
 
@@ -76,7 +77,9 @@ class VisualGenome:
     def recognises(self, place: Place, head: bytes) -> bool:
         """Whether the first bytes are of such a file; see `Format`."""
         keys = outline(head)
-        return "[]" in keys and _REGIONS in keys[""] and bool(keys[""] & {"id", "image_id"})
+        is_image = bool(keys.get("", set()) & {"id", "image_id"})
+        is_region = "region_id" in keys.get(f"[{_REGIONS}]", set())
+        return "[]" in keys and _REGIONS in keys[""] and (is_image or is_region)
 
     def read(self, place: Place, options: ReadOptions) -> LabelSet:
         """Labels in parts, in one pass; see `Format`."""
@@ -127,78 +130,71 @@ class _Parts:
 
     def _part(self, texts: pa.StringArray, offsets: list[int]) -> Part:
         failed = FailedImages()
-        images: list[_Image | None] = []
-        for place, found in enumerate(self._images.each(texts)):
-            if isinstance(found, Flaw) and found.cause == "not_json":
-                raise broken_record(self._file, offsets[place], found.message)
-            if isinstance(found, Flaw):
-                failed.add(place, found.cause, f"{self._file.name}: {found.message}")
-            images.append(None if isinstance(found, Flaw) else found)
-        self._limit(images, texts, failed)
-        rows = self._rows(images, failed)
-        return Part(self._image_rows(images, texts, failed), rows)
-
-    def _limit(
-        self, images: list[_Image | None], texts: pa.StringArray, failed: FailedImages
-    ) -> None:
+        numbers: list[int | str | None] = []
+        regions: list[list[bytes]] = []
+        extra = []
         limit = self._options.limits.max_label_bytes
-        for place, text in enumerate(texts.to_pylist()):
-            image = images[place]
-            if image is not None and len(text) > limit:
+        found = zip(self._images.each(texts), texts.to_pylist(), offsets, strict=True)
+        for place, (image, text, offset) in enumerate(found):
+            if isinstance(image, Flaw) and image.cause == "not_json":
+                raise broken_record(self._file, offset, image.message)
+            numbers.append(None if isinstance(image, Flaw) else image.number())
+            told = members(text) if text.startswith("{") else {}
+            regions.append([])
+            extra.append(text)
+            if not told.get(_REGIONS, b"").startswith(b"["):
+                failed.add(place, "bad_labels", f"image {numbers[-1]} has no list of regions")
+            elif isinstance(image, Flaw) or numbers[-1] is None:
+                failed.add(place, "bad_labels", "an image without a number (`id`)")
+            elif len(text) > limit:
                 message = f"{len(text)} characters, limits.max_label_bytes is {limit}"
                 failed.add(place, "too_many_labels", message)
-                images[place] = _Image([], image.number())
+            else:
+                regions[place] = elements(told[_REGIONS])
+                extra[place] = with_members({**told, _REGIONS: b"[]"})
+        rows = self._rows(regions, failed)
+        return Part(self._image_rows(numbers, extra, failed), rows)
 
-    def _rows(self, images: list[_Image | None], failed: FailedImages) -> pa.Table:
-        counts = [len(image.regions) if image else 0 for image in images]
-        raws = itertools.chain.from_iterable(image.regions for image in images if image)
-        extra = pa.array([bytes(raw).decode() for raw in raws], pa.string())
-        places = np.repeat(np.arange(len(images)), counts)
+    def _rows(self, regions: list[list[bytes]], failed: FailedImages) -> pa.Table:
+        texts = [raw.decode() for raw in itertools.chain.from_iterable(regions)]
+        extra = pa.array(texts, pa.string())
+        places = np.repeat(np.arange(len(regions)), [len(each) for each in regions])
         found = self._regions.each(extra)
         sound = np.array([not isinstance(each, Flaw) for each in found], bool)
         for row in np.flatnonzero(~sound).tolist():
             flaw = found[row]
             assert isinstance(flaw, Flaw)
-            message = f"{self._file.name}: {extra[row].as_py()[:60]}: {flaw.message}"
+            message = f"{self._file.name}: {texts[row][:_SHOWN]}: {flaw.message}"
             failed.add(int(places[row]), flaw.cause, message)
-        regions = [each for each in found if not isinstance(each, Flaw)]
+        kept = [each for each in found if not isinstance(each, Flaw)]
         places = places[sound]
-        ids = [each.number() for each in regions]
+        ids = [each.number() for each in kept]
         for row in self._seen_regions.repeated(ids):
             failed.add(int(places[row]), "duplicate_id", f"region_id {ids[row]} stands twice")
         return claims(
             image_key=pa.array(places).cast(pa.string()),
             kind="region",
             role="phrase",
-            text=pa.array([each.phrase for each in regions], pa.string()),
-            box=_boxes(regions),
+            text=pa.array([each.phrase for each in kept], pa.string()),
+            box=_boxes(kept),
             source_id=pa.array([None if each is None else str(each) for each in ids], pa.string()),
             extra=extra.filter(pa.array(sound)),
         )
 
     def _image_rows(
-        self, images: list[_Image | None], texts: pa.StringArray, failed: FailedImages
+        self, numbers: list[int | str | None], extra: list[str], failed: FailedImages
     ) -> pa.Table:
-        numbers = [None if image is None else image.number() for image in images]
-        for place in self._seen_images.repeated(numbers):
+        for place in self._seen_images.repeated(list(numbers)):
             failed.add(place, "duplicate_id", f"image {numbers[place]} stands twice")
-        extra = []
-        for place, text in enumerate(texts.to_pylist()):
-            if images[place] is None:
-                extra.append(text)  # its regions could not be found: they stay where they are
-                continue
-            extra.append(with_members({**members(text), _REGIONS: b"[]"}))
-            if numbers[place] is None:
-                failed.add(place, "bad_labels", "an image without a number")
         sizes = [self._sizes.get(number, _Size()) for number in numbers]
         names = ["" if number is None else f"{number}.jpg" for number in numbers]
         return image_rows(
-            image_key=[str(place) for place in range(len(images))],
+            image_key=[str(place) for place in range(len(numbers))],
             uri=[size.uri() or name for size, name in zip(sizes, names, strict=True)],
             width=[size.width for size in sizes],
             height=[size.height for size in sizes],
             status="ok",
-            failures=[failed.of(place) for place in range(len(images))],
+            failures=[failed.of(place) for place in range(len(numbers))],
             source_id=[None if number is None else str(number) for number in numbers],
             extra=extra,
         )

@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +10,9 @@ from hypothesis import strategies as st
 from engine.errors import LabelsError
 from engine.formats.json_file import JsonFile
 from engine.formats.json_records import Value, Window, read_records
+from engine.formats.shapes import Place
+from engine.source.local import LocalFolder
+from engine.source.shapes import Opened
 from tests.engine.formats.json_label_files import place_of, saved
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -162,3 +167,22 @@ def test_a_window_says_where_its_records_lie(tmp_path):
     (window,) = [p for p in read_records(file, ["images"]) if isinstance(p, Window)]
     file.close()
     assert (window.offset, window.starts.tolist(), window.ends.tolist()) == (21, [0, 9], [8, 17])
+
+
+class Bucket(LocalFolder):
+    """A location that hands out streams, as an object store does."""
+
+    def open(self, path):
+        data = (Path(self.root) / path).read_bytes()
+        return Opened(pa.BufferReader(data), len(data), None)
+
+
+def test_what_is_streamed_from_a_bucket_can_be_read_again_by_piece(tmp_path):
+    saved(tmp_path / "a.json", [{"a": n} for n in range(100)])
+    file = JsonFile(Place(Bucket("s3://b", str(tmp_path)), "a.json"))
+    windows = list(read_records(file, (), window=64))
+    starts = np.concatenate([window.starts + window.offset for window in windows])
+    lengths = np.concatenate([window.ends - window.starts for window in windows])
+    found = file.pieces(starts[::-1], lengths[::-1]).to_pylist()
+    assert [json.loads(each)["a"] for each in found] == list(range(99, -1, -1))
+    file.close()

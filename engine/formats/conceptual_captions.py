@@ -95,7 +95,7 @@ class ConceptualCaptions:
         caption_first = content.get("caption", 0) <= content.get("address", 1)
         losses = Losses()
         with LineSpool() as lines:
-            for labelled in labelled_images(labels):
+            for labelled in labelled_images(labels, is_own=is_own):
                 _write(labelled, lines, losses, is_own=is_own, caption_first=caption_first)
             lines.save(place, LineStyle.from_content(content), content.get("header"))
         return losses.sentences()

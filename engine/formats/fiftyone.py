@@ -52,7 +52,7 @@ class FiftyOne:
         with LocalCopy() as copy:
             copy.file.write(b'{"samples": [')
             separator = b"\n"
-            for image, rows in labelled_images(labels):
+            for image, rows in labelled_images(labels, is_own=is_own):
                 told = own_record(image, is_own)
                 if told is None:
                     text = json.dumps(sample_of(image, rows, losses), ensure_ascii=False)

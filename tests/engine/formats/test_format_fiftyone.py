@@ -100,6 +100,7 @@ def test_every_field_of_labels_is_read_and_every_sample_comes_back(tmp_path):
     assert told.rows[0]["source_id"] == "64b0000000000000000000bb"
     assert told.rows[3]["polygon"] == [[100, 50, 200, 50, 200, 100]]
     assert told.rows[3]["box"] == [100, 50, 200, 100]
+    assert (told.images[0]["width"], told.images[0]["height"]) == (200, 100)
     assert rewritten(tmp_path, told) == ([SAMPLE, other], [])
     out = tmp_path / "out" / "metadata.json"
     assert out.read_bytes() == (tmp_path / "in" / "metadata.json").read_bytes()
@@ -257,6 +258,9 @@ def test_rows_from_elsewhere_come_back_from_the_samples_they_became(tmp_path):
     assert phrase["text_id"] == text["annotation_id"]
     assert phrase["kind"] == "grounding"
     (tmp_path / "again").mkdir()
+    write(KIND, tmp_path / "again", back, lambda row: row["kind"] != "text")
+    left = json.loads((tmp_path / "again" / "samples.json").read_text())["samples"][0]
+    assert left["polylines"] == samples[0]["polylines"]
     write(KIND, tmp_path / "again", back, lambda row: not row["ignore"])
     left = json.loads((tmp_path / "again" / "samples.json").read_text())["samples"][0]
     assert left["polylines"]["polylines"] == []

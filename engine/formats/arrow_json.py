@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from engine.formats.parts import dump
+
 _PLAIN = (
     pa.types.is_boolean,
     pa.types.is_integer,
@@ -41,10 +43,7 @@ def encode_rows(batch: pa.RecordBatch) -> list[str]:
         else:
             columns.append([_stream(column.slice(i, 1), field) for i in range(len(column))])
     names = batch.schema.names
-    return [
-        json.dumps(dict(zip(names, values, strict=True)), separators=(",", ":"))
-        for values in zip(*columns, strict=True)
-    ]
+    return [dump(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def decode_rows(rows: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:

@@ -49,6 +49,13 @@ class _Columns:
                 return cls(caption, address)
         return None
 
+    def line(self, caption: str, address: str) -> str:
+        """A line of those columns; further ones are empty."""
+        count = len(self.header.split("\t")) if self.header is not None else 2
+        cells = [""] * count
+        cells[self.caption], cells[self.address] = caption, address
+        return "\t".join(cells)
+
 
 class ConceptualCaptions:
     """CC3M (`caption<TAB>url`), CC12M (`url<TAB>caption`), or other columns under a header.
@@ -92,12 +99,13 @@ class ConceptualCaptions:
         """One line a text, the address as it was or the name of the picture; see the protocol."""
         is_own = labels.header.kind == self.name
         content = labels.header.content if is_own else {}
-        caption_first = content.get("caption", 0) <= content.get("address", 1)
+        header = content.get("header")
+        columns = _Columns(content.get("caption", 0), content.get("address", 1), header)
         losses = Losses()
         with LineSpool() as lines:
-            for labelled in labelled_images(labels):
-                _write(labelled, lines, losses, is_own=is_own, caption_first=caption_first)
-            lines.save(place, LineStyle.from_content(content), content.get("header"))
+            for labelled in labelled_images(labels, is_own=is_own):
+                _write(labelled, lines, losses, is_own=is_own, columns=columns)
+            lines.save(place, LineStyle.from_content(content), header)
         return losses.sentences()
 
 
@@ -148,7 +156,7 @@ def _add(
 
 
 def _write(
-    labelled: Labelled, lines: LineSpool, losses: Losses, *, is_own: bool, caption_first: bool
+    labelled: Labelled, lines: LineSpool, losses: Losses, *, is_own: bool, columns: _Columns
 ) -> None:
     image, rows = labelled
     if record := own_record(image, is_own):
@@ -162,9 +170,9 @@ def _write(
         elif row["kind"] != "text":
             losses.note(f"rows of kind {row['kind']}: only texts have a place")
         else:
-            cells = [row["text"].translate(_SPACES), image["uri"].translate(_SPACES)]
-            lines.add("\t".join(cells if caption_first else cells[::-1]))
-            if cells[0] != row["text"]:
+            caption = row["text"].translate(_SPACES)
+            lines.add(columns.line(caption, image["uri"].translate(_SPACES)))
+            if caption != row["text"]:
                 losses.note("texts whose tabs or line breaks became spaces")
             if row["text_score"] is not None:
                 losses.note("scores of texts: a line has no place for them")

@@ -78,7 +78,7 @@ class Flickr30k:
         """Two files an image; see `engine.formats.shapes.Format`."""
         is_own = labels.header.kind == self.name
         losses, repeats = Losses(), Repeats()
-        for labelled in labelled_images(labels):
+        for labelled in labelled_images(labels, is_own=is_own):
             record = own_record(labelled.image, is_own)
             if record is None:
                 stem = labelled.image["uri"].rpartition("/")[2].rpartition(".")[0]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine.errors import LabelsError
 from engine.failures import Failure, fail
@@ -166,30 +164,32 @@ def _key(line: Line) -> bytes | None:
 
 
 def _write(part: Part, lines: LineSpool, losses: Losses, *, is_own: bool) -> None:
-    keys = part.rows["image_key"].to_numpy(zero_copy_only=False)
-    order = np.argsort(keys.astype(str), kind="stable") if len(keys) else np.empty(0, np.int64)
+    keys = part.rows["image_key"].to_pylist()
+    told = {name: part.rows[name].to_pylist() for name in ("kind", "text", "extra")}
     places: dict[str, list[int]] = defaultdict(list)
-    for place in order.tolist():
-        places[keys[place]].append(place)
+    for place, key in enumerate(keys):
+        places[key].append(place)
     for image in part.images.to_pylist():
-        rows = part.rows.take(pa.array(places.get(image["image_key"], []), pa.int64()))
+        mine = places.get(image["image_key"], [])
         record = own_record(image, is_own)
-        if record is None:
-            _add_pairs(image, rows, lines, losses)
-            continue
-        is_made = pc.is_null(rows["extra"])
-        _add_lines(record["lines"], rows.filter(pc.invert(is_made)), lines)
-        _add_pairs(image, rows.filter(is_made), lines, losses)
+        if record is not None:
+            known = [place for place in mine if told["extra"][place] is not None]
+            rows = [{name: column[place] for name, column in told.items()} for place in known]
+            _add_lines(record["lines"], rows, lines)
+            mine = [place for place in mine if told["extra"][place] is None]
+        if mine:
+            _add_pairs(image, part.rows.take(pa.array(mine, pa.int64())), lines, losses)
 
 
-def _add_lines(told: Sequence[Sequence[Any]], rows: pa.Table, lines: LineSpool) -> None:
+def _add_lines(
+    told: Sequence[Sequence[Any]], rows: Sequence[Mapping[str, Any]], lines: LineSpool
+) -> None:
     """The lines of an image as they were, without the items that are no rows any more."""
     kept: dict[int, set[int]] = defaultdict(set)
-    for extra in rows["extra"].to_pylist():
-        number, item = json.loads(extra)
+    for row in rows:
+        number, item = json.loads(row["extra"])
         kept[number].update([] if item is None else [item])
-    is_text = pc.equal(rows["kind"].cast(pa.string()), "text")
-    texts = set(rows["text"].filter(is_text).to_pylist())
+    texts = {row["text"] for row in rows if row["kind"] == "text"}
     for number, text, num_rows in told:
         if not num_rows:
             lines.add(text, number)
@@ -204,8 +204,6 @@ def _add_lines(told: Sequence[Sequence[Any]], rows: pa.Table, lines: LineSpool) 
 
 def _add_pairs(image: Mapping[str, Any], rows: pa.Table, lines: LineSpool, losses: Losses) -> None:
     """A line for each thing the rows can answer."""
-    if not rows.num_rows:
-        return
     size = (image["width"], image["height"])
     used: set[int] = set()
     for task in TASKS.values():

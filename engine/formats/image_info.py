@@ -1,5 +1,6 @@
 """Lists of images as CSV (id, size, licence, file name): millions of them, held as columns."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -120,12 +121,12 @@ def read_sizes(place: Place, max_bytes: int) -> ImageList:
     """The sizes of a file of lines `ID HEIGHT WIDTH`, as Datumaro writes; "#" begins a comment."""
     names, widths, heights = [], [], []
     for line in read_lines(place, max_bytes=max_bytes):
-        cells = text_of(line, place).partition("#")[0].rsplit(maxsplit=2)
+        cells = _words(text_of(line, place))
         if not cells:
             continue
-        if len(cells) < 3 or not (cells[1].isdecimal() and cells[2].isdecimal()):  # noqa: PLR2004
+        if len(cells) != 3 or not (cells[1].isdecimal() and cells[2].isdecimal()):  # noqa: PLR2004
             raise LabelsError(f"{place} line {line.number}: wanted an image, its height and width")
-        names.append(cells[0].strip('"'))
+        names.append(cells[0])
         heights.append(int(cells[1]))
         widths.append(int(cells[2]))
     columns = {
@@ -134,6 +135,13 @@ def read_sizes(place: Place, max_bytes: int) -> ImageList:
         "height": pa.array(heights, pa.int64()),
     }
     return ImageList(pa.table(columns))
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)  # as Datumaro quotes them
+    except ValueError:  # a quote that is not closed
+        return [line]
 
 
 def _converted(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArray:

@@ -125,7 +125,7 @@ class Laion:
         losses = Losses()
         with new_parquet(place, schema, str(content.get("compression", "snappy"))) as writer:
             rows = _Rows(writer, schema, group, is_own)
-            for labelled in labelled_images(labels):
+            for labelled in labelled_images(labels, is_own=is_own):
                 rows.add(labelled, losses)
             rows.flush()
         return losses.sentences()

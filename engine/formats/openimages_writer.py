@@ -28,7 +28,7 @@ def write_lines(place: Place, labels: LabelSet, *, is_own: bool) -> list[str]:
     style = LineStyle.from_content(content)
     with LineSpool() as lines, LineSpool() as images, LineSpool() as described:
         writer = _Writer(columns, is_own, dict(content.get("classes") or {}), lines, images)
-        for labelled in labelled_images(labels):
+        for labelled in labelled_images(labels, is_own=is_own):
             writer.add(labelled)
         lines.save(place, style, header)
         if not is_own:

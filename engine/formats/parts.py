@@ -12,6 +12,10 @@ from engine.failures import Failure
 from engine.formats.shapes import LabelSet, Part
 from engine.schema import claims, image_rows
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_TELLING = ["image_key", "kind", "text", "source_id", "extra"]
+_OF_IMAGE = ["image_key", "uri", "width", "height", "licence", "source_id", "extra"]
+
 
 class PartBuilder:
     """Gathers images and their rows into one part."""
@@ -84,13 +88,18 @@ class Labelled(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def labelled_images(labels: LabelSet) -> Iterator[Labelled]:
-    """Every image with its rows, in order."""
+def labelled_images(labels: LabelSet, *, is_own: bool) -> Iterator[Labelled]:
+    """Every image with its rows, in order.
+
+    Rows that all have a record of the format (`is_own`) come with the columns alone that tell which
+    they are: their record says the rest.
+    """
     for part in labels.parts:
         by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in part.rows.to_pylist():
+        has_records = is_own and not part.rows["extra"].null_count
+        for row in (part.rows.select(_TELLING) if has_records else part.rows).to_pylist():
             by_key[row["image_key"]].append(row)
-        for image in part.images.to_pylist():
+        for image in part.images.select(_OF_IMAGE).to_pylist():
             yield Labelled(image, by_key.get(image["image_key"], []))
 
 
@@ -122,4 +131,4 @@ def own_record(row: Mapping[str, Any], is_own: bool) -> Any:
 
 def dump(value: Any) -> str:
     """Compact JSON in ASCII: any text at all fits into an Arrow column."""
-    return json.dumps(value, separators=(",", ":"))
+    return _ENCODER.encode(value)

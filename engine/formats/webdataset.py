@@ -81,7 +81,7 @@ class WebDatasetTar:
             raise LabelsError(f"{place}: {len(archives)} shards do not fit into one; give a folder")
         writer = _Writer(location, Labels(name=self.name, classes=labels.header.classes), place)
         missing = dict.fromkeys(archives)
-        for archive, group in groupby(labelled_images(labels), _archive_of):
+        for archive, group in groupby(labelled_images(labels, is_own=True), _archive_of):
             if archive not in missing:
                 raise LabelsError(f"{place}: images of {archive!r} do not stand together")
             del missing[archive]

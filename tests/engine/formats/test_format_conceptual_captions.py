@@ -1,5 +1,6 @@
 """Conceptual Captions and its kin: one caption and one address a line."""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from label_files import foreign, place_of, read, small_limits, write
 
 from engine.errors import LabelsError
 from engine.formats.conceptual_captions import ConceptualCaptions
+from engine.schema import claims
 
 KIND = ConceptualCaptions()
 
@@ -152,6 +154,21 @@ def test_rows_from_elsewhere_become_lines_and_what_has_no_place_is_told(tmp_path
         "1 scores of texts",
         "1 texts whose tabs or line breaks became spaces",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "made"),
+    [
+        (["http://h/1.jpg\told"], "http://h/1.jpg\tnew"),
+        (["id\turl\tcaption\tmore", "7\thttp://h/1.jpg\told\tx"], "\thttp://h/1.jpg\tnew\t"),
+    ],
+)
+def test_a_row_that_is_new_gets_a_line_of_the_same_columns(tmp_path, lines, made):
+    told = read(KIND, file_of(tmp_path, *lines))
+    new = claims(image_key=["0"], kind="text", role="brief", text=["new"], source_id=["9"])
+    rows = pa.concat_tables([told.parts[0].rows, new]).unify_dictionaries()
+    write(KIND, tmp_path / "out.tsv", told._replace(parts=[told.parts[0]._replace(rows=rows)]))
+    assert (tmp_path / "out.tsv").read_text().splitlines() == [*lines, made]
 
 
 @settings(max_examples=50, deadline=None)

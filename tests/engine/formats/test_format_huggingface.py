@@ -116,6 +116,16 @@ def test_rows_come_back_with_everything_they_had(tmp_path):
     assert repr(again.to_pylist()) == repr(table.to_pylist())
 
 
+def test_rows_of_images_in_any_order_find_their_image(tmp_path):
+    rows = [
+        {"uri": uri, "kind": "text", "role": "alt", "text": f"{uri} {n}"}
+        for n, uri in enumerate(["a.jpg", "empty.jpg", "b.jpg", "a.jpg"])
+    ]
+    table, _ = written(tmp_path / "out", foreign(IMAGES, rows))
+    told = [[text["text"] for text in row] for row in table["texts"].to_pylist()]
+    assert told == [["b.jpg 2"], ["a.jpg 0", "a.jpg 3"], ["empty.jpg 1"]]
+
+
 def test_final_ids_do_not_replace_those_that_were_read(tmp_path):
     table, _ = written(tmp_path / "out", foreign(IMAGES, ROWS))
     (tmp_path / "again").mkdir()

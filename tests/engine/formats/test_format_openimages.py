@@ -91,6 +91,19 @@ def test_a_listed_id_that_looks_like_a_number_is_a_name(tmp_path):
     assert [row["uri"] for row in told.rows] == ["000123.jpg"]
 
 
+def test_sizes_as_datumaro_leaves_them_are_enough(tmp_path):
+    (tmp_path / "images.meta").write_text("# name height width\n\na 48 64\n'sub/b, c' 20 10\n")
+    path = boxes_file(tmp_path, line(), line('"sub/b, c"'))
+    told = read(KIND, path)
+    assert [(image["uri"], image["width"]) for image in told.images] == [
+        ("a.jpg", 64),
+        ("sub/b, c.jpg", 10),
+    ]
+    (tmp_path / "images.meta").write_text("a 48\n")
+    with pytest.raises(LabelsError, match=r"images\.meta line 1: wanted an image"):
+        read(KIND, path)
+
+
 def test_names_of_classes_stand_beside_and_others_are_unknown(tmp_path):
     boxes_file(
         tmp_path,

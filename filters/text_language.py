@@ -26,11 +26,13 @@ _PACKAGE = "py3langid"
 # Common in English captions, and no words of other languages in Latin letters; brands and titles
 # make one of them stand in any language, hardly two.
 _ENGLISH = (
-    "the with and are his their its while from this that which who through near down into onto "
-    "another wearing standing sitting holding walking riding playing running looking jumping "
-    "behind front during between around other there they people woman children young little "
-    "street water grass field snow child girl"
-).split()
+    *("the", "with", "and", "are", "his", "their", "its", "while", "from", "this", "that"),
+    *("which", "who", "through", "near", "down", "into", "onto", "another", "wearing"),
+    *("standing", "sitting", "holding", "walking", "riding", "playing", "running", "looking"),
+    *("jumping", "behind", "front", "during", "between", "around", "other", "there", "they"),
+    *("people", "woman", "children", "young", "little", "street", "water", "grass", "field"),
+    *("snow", "child", "girl"),
+)
 _SURELY_ENGLISH = 2
 
 

@@ -14,15 +14,26 @@ import pyarrow.compute as pc
 from engine.errors import ConfigError
 from engine.protocols import Context, Need
 from engine.schema import Tables, Verdicts
-from filters.columns import Floats
+from filters.columns import Floats, Indices, flags
 from filters.text_letters import surprise
 from filters.text_limits import CAPTIONS, judge_share, measure_texts, of_places
-from filters.text_words import word_counts
+from filters.text_words import text_words, word_counts
 
 _CODE = re.compile(r"[a-z]{2,3}")
 _MIN_WORDS = 3  # "auto" and "casa rural" are of any language
 _MAX_CHARS = 4_000  # a language shows by then
 _PACKAGE = "py3langid"
+# Common in English captions, and no words of other languages in Latin letters; brands and titles
+# make one of them stand in any language, hardly two.
+_ENGLISH = (
+    *("the", "with", "and", "are", "his", "their", "its", "while", "from", "this", "that"),
+    *("which", "who", "through", "near", "down", "into", "onto", "another", "wearing"),
+    *("standing", "sitting", "holding", "walking", "riding", "playing", "running", "looking"),
+    *("jumping", "behind", "front", "during", "between", "around", "other", "there", "they"),
+    *("people", "woman", "children", "young", "little", "street", "water", "grass", "field"),
+    *("snow", "child", "girl"),
+)
+_SURELY_ENGLISH = 2
 
 
 def letter_share(texts: pa.Array) -> Floats:
@@ -96,7 +107,8 @@ class WrongLanguage:
     Judges rows of kind `text`, and region captions (role `brief`). Measures the probability that
     the text is in the likeliest of `languages` (ISO 639 codes), case ignored, by py3langid's model
     of 139 languages, which comes with the package; kept when measured >= min_probability. Texts of
-    fewer than three words are left alone: their language is anyone's guess.
+    fewer than three words are left alone: their language is anyone's guess. Where English is
+    wanted, a text with two words that English alone has is not asked about, and not measured.
 
     The default is low because captions are short: of the 40,206 distinct ones of Flickr8k it
     rejects 4, of 15,543 of Conceptual Captions 1; of 31 phrases in other languages it keeps 3.
@@ -133,6 +145,8 @@ class WrongLanguage:
 
     def _measure(self, texts: pa.Array) -> Floats:
         enough = word_counts(texts) >= _MIN_WORDS
+        if "en" in self.languages:
+            enough &= _english_words(texts) < _SURELY_ENGLISH
         found = np.full(len(texts), np.nan, np.float32)
         asked = pc.utf8_slice_codeunits(pc.utf8_lower(texts.filter(enough)), 0, _MAX_CHARS)
         identifier = _identifier(self.languages)
@@ -145,6 +159,13 @@ class WrongLanguage:
             return float(probability)
         ranked = identifier.rank(text)
         return max(float(share) for code, share in ranked if code in self.languages)
+
+
+def _english_words(texts: pa.Array) -> Indices:
+    """How many of `_ENGLISH` each text has, shape (k,)."""
+    owner, codes, vocabulary = text_words(texts)
+    is_english = flags(pc.is_in(vocabulary, pa.array(_ENGLISH)))
+    return np.bincount(owner[is_english[codes]], minlength=len(texts))
 
 
 @cache

@@ -48,7 +48,7 @@ class MaxTokens:
     """Reject texts of too many words: pages in an alt attribute, a model that found no end.
 
     Judges and measures as `min_tokens` does; kept when measured <= limit. The default for `alt` is
-    CC12M's 256. Of the 40,460 captions of Flickr8k none has more than 38 words, so `brief` has 40;
+    CC12M's 256. Of the 40,460 captions of Flickr8k none has more than 37 words, so `brief` has 40;
     `detailed` and `more_detailed` have as much more as FLD-5B's mean number of tokens grows (7.95,
     31.65, 70.53; Table 3).
     """
@@ -78,7 +78,8 @@ class RepeatedNgram:
 
     Judges rows of kind `text`, and region captions (role `brief`). Measures the share of runs of
     `n` words that stood in the text before; kept when measured <= max_share. A text shorter than
-    `n` words is left alone. See below for the default.
+    `n` words is left alone. With the defaults none of the 40,460 captions of Flickr8k is rejected
+    (they reach .3) and one of 15,840 of Conceptual Captions; a sentence said three times has .6.
     """
 
     n: int = 2

@@ -49,6 +49,8 @@ class RepeatsOcr:
         """Verdict columns, one entry per row of `tables.annotations`, in its order."""
         rows = tables.annotations
         count = rows.num_rows
+        if not of_place(rows, "region/ocr").any():
+            return Verdicts(pa.array(np.zeros(count, bool)), limit=self.max_share)
         said, read = _words_on_images(tables)
         first_reading = dict(zip(read.keys[::-1].tolist(), read.rows[::-1].tolist(), strict=True))
         quoted = np.isin(said.keys, read.keys)

@@ -44,17 +44,16 @@ def near_duplicates(
     same = groups_of(groups, said)
     _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
     leader = first[inverse]  # of several that say the very same: the best
-    features = _features(plain.dictionary)
-    has_words = np.bincount(features.owner, minlength=len(plain.dictionary)) > 0
-    is_leader = (leader == np.arange(len(leader))) & has_words[said]
-    places = np.flatnonzero(is_leader)
-    pairs = _similar_pairs(features, said[places], groups[places], max_similarity)
+    features = _features(texts)
+    has_words = (np.bincount(features.owner, minlength=len(texts)) > 0)[indices]
+    places = np.flatnonzero((leader == np.arange(len(leader))) & has_words)
+    pairs = _similar_pairs(features, indices[places], groups[places], max_similarity)
     winner, measured = _decide(len(places), pairs, places[pairs.worse] >= num_fixed)
     lost = np.full(len(leader), -1, np.int64)
     lost[places] = np.append(places, -1)[winner]
     share = np.ones(len(leader), np.float32)
     share[places[winner >= 0]] = measured[winner >= 0]
-    copies = np.flatnonzero((leader != np.arange(len(leader))) & has_words[said])
+    copies = np.flatnonzero((leader != np.arange(len(leader))) & has_words)
     copies = copies[(copies >= num_fixed) & (max_similarity < 1)]
     led = leader[copies]
     lost[copies] = np.where(lost[led] >= 0, lost[led], led)

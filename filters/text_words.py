@@ -1,6 +1,8 @@
 """Texts as words, all at once: what several rules count."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,24 @@ class TextWords(NamedTuple):
     vocabulary: pa.Array
 
 
+_Answer = TypeVar("_Answer")
+
+
+def _remembering(function: Callable[[pa.Array], _Answer]) -> Callable[[pa.Array], _Answer]:
+    """Remembers its last answer: the rules of a set ask one after another about equal texts."""
+    last: list[Any] = []
+
+    @wraps(function)
+    def answer(texts: pa.Array) -> _Answer:
+        if not (last and last[0].equals(texts)):
+            last[:] = texts, function(texts)
+        found: _Answer = last[1]
+        return found
+
+    return answer
+
+
+@_remembering
 def normalised(texts: pa.Array) -> pa.Array:
     """Each text in lower case, its words parted by single spaces, without anything else.
 
@@ -39,6 +59,7 @@ def normalised(texts: pa.Array) -> pa.Array:
     return pc.utf8_trim(pc.replace_substring_regex(words, _OTHERS, " "), " ")
 
 
+@_remembering
 def text_words(texts: pa.Array) -> TextWords:
     """The words of each normalised text; a text without any has none.
 

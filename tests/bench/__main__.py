@@ -15,10 +15,12 @@ from tests.bench.results import Row, to_markdown, write_results
 from tests.bench.resume import resume
 from tests.bench.rules import rules
 from tests.bench.settings import Part, say
+from tests.bench.text_rules import text_rules
 
 _PARTS: dict[str, Callable[[Part], list[Row]]] = {
     "rules": rules,
     "labels": labels,
+    "text_rules": text_rules,
     "resume": resume,
     "null": null,
     "real": real,

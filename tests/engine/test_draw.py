@@ -29,7 +29,7 @@ def draw(given, pixels=GREEN, **options):
 
 def judged(status, **columns):
     """Rows with that status, as a dataset on disk has them."""
-    claims = rows(box=[BOX], **columns)
+    claims = rows(**{"box": [BOX], **columns})
     verdicts = {"status": [status], "rule": ["min_score"], "measured": [0.1], "limit": [0.25]}
     names = ANNOTATIONS.names
     filled = [claims[n] if n in claims.column_names else verdicts.get(n, [None]) for n in names]

@@ -22,7 +22,7 @@ from engine.schema import ANNOTATIONS, IMAGES
 from engine.sink import Expected, ShardFiles, write_shard
 from engine.source.names import MAX_STEM
 from tests.builders import rows
-from tests.shards import FAILED, commit, images, target, verdicts
+from tests.shards import FAILED, VERSION, commit, images, target, verdicts
 
 KEYS = ["a-1", "b_2"]
 CLAIMS = rows(image_key=["a-1", "a-1", "b_2"], text=["dog", "no", "cat"])

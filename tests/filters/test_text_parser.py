@@ -52,7 +52,7 @@ def by_hand(doc):
 
 def test_measures_equal_a_direct_computation_by_spacy(data, nlp):
     texts = captions(data, 40)
-    found = np.stack(TextParser(nlp).measure(texts), axis=1)
+    found = np.stack(text_parser().measure(texts), axis=1)
     expected = np.array([by_hand(nlp(text)) for text in texts], float)
     assert len(texts) > 1000
     assert np.isnan(expected).any()

@@ -274,6 +274,15 @@ def test_wrong_language_rejects_others_and_takes_those_named():
     assert rejected(wanted, texts) == [True, False, True, False, False, False, False]
 
 
+def test_wrong_language_takes_two_english_words_for_english_where_that_is_wanted():
+    pytest.importorskip("py3langid")
+    texts = ["the man with Hund und Katze", "die Frau mit the Hund und Katze"]
+    verdicts = judge(WrongLanguage(), texts)
+    assert [share is None for share in verdicts.measured.to_pylist()] == [True, False]
+    verdicts = judge(WrongLanguage(languages=("de",)), texts)
+    assert [share is None for share in verdicts.measured.to_pylist()] == [False, False]
+
+
 def test_wrong_language_rejects_next_to_no_caption_of_people(data):
     pytest.importorskip("py3langid")
     assert sum(rejected(WrongLanguage(), captions(data)[::10])) <= 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.formats.parts import Losses
+from engine.formats.parts import Losses, spell
 from engine.geometry import rings_box
 from engine.schema import ROLES
 from engine.source.labels import LabelError
@@ -156,7 +156,7 @@ def without_labels(text: str, kept: Mapping[str, Collection[int]]) -> str:
             continue
         name = LISTS[value["_cls"]]
         value[name] = [label for i, label in enumerate(value[name]) if i not in places]
-    return json.dumps(sample, ensure_ascii=False)
+    return spell(sample, text)
 
 
 def _makes_row(label: Mapping[str, Any]) -> bool:

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.errors import LabelsError
+import pyarrow as pa
+
+from engine.errors import LabelsError, TableError
 from engine.formats.huggingface_rows import COLUMNS, SCHEMA, nest, unnest
 from engine.formats.lines import LocalCopy
 from engine.formats.parquet_files import open_parquet, parquet_writer
@@ -109,4 +111,15 @@ def _read(location: Location, files: Sequence[str], part_size: int) -> Iterator[
         with open_parquet(Place(location, name)) as file:
             known = [column for column in columns if column in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=part_size, columns=known):
-                yield unnest(batch)
+                yield _part(batch, Place(location, name))
+
+
+def _part(batch: pa.RecordBatch, place: Place) -> Part:
+    try:
+        return unnest(batch)
+    except (pa.ArrowException, TableError, KeyError, TypeError, AttributeError) as err:
+        found = " ".join(str(err).split())[:200]
+        raise LabelsError(
+            f"{place}: columns of another shape than those we write ({found}); read it as images: "
+            "source.kind=parquet"
+        ) from err

@@ -24,7 +24,7 @@ def open_parquet(place: Place) -> Iterator[pq.ParquetFile]:
     with open_file(place).file as file:
         try:
             yield pq.ParquetFile(file)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as err:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as err:
             message = " ".join(str(err).split())[:200]
             raise LabelsError(f"{place}: cannot be read as Parquet: {message}") from err
 

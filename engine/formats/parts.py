@@ -132,3 +132,14 @@ def own_record(row: Mapping[str, Any], is_own: bool) -> Any:
 def dump(value: Any) -> str:
     """Compact JSON in ASCII: any text at all fits into an Arrow column."""
     return _ENCODER.encode(value)
+
+
+def spell(value: Any, like: str, *, compact: bool = False) -> str:
+    """JSON as a text of it was spelt: in ASCII where that was, or where it escapes half characters.
+
+    Half a surrogate pair can be escaped and not encoded.
+    """
+    has_half = "\\ud" in like.lower() or any("\ud800" <= char <= "\udfff" for char in like)
+    is_ascii = like.isascii() or has_half
+    separators = (",", ":") if compact else (", ", ": ")
+    return json.dumps(value, ensure_ascii=is_ascii, separators=separators)

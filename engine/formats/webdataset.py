@@ -19,9 +19,9 @@ from engine.formats.tar_files import (
     stretches,
     write_member,
 )
-from engine.formats.tar_labels import Kept, thinned
+from engine.formats.tar_labels import Kept, check_row, thinned
 from engine.source.filesystem import open_location
-from engine.source.labels import Labels
+from engine.source.labels import LabelError, Labels
 from engine.source.names import encode_name
 from engine.source.shapes import Location
 from engine.source.tar_index import LABELS, members, samples
@@ -156,8 +156,16 @@ def _add(
     told = labels.read(fields)
     image["licence"] = told.licence
     image["width"], image["height"] = _size(fields.get("json"))
-    rows = [{**row, "extra": dump({"prompt": row.get("prompt")})} for row in told.rows]
-    builder.add(image, rows, [*failures, *(f._replace(source=None) for f in told.failures)])
+    failures += [failure._replace(source=None) for failure in told.failures]
+    rows = []
+    for row in told.rows:
+        try:
+            check_row(row)
+        except LabelError as err:
+            failures.append(fail("labels", err.cause, err))
+        else:
+            rows.append({**row, "extra": dump({"prompt": row.get("prompt")})})
+    builder.add(image, rows, failures)
 
 
 def _fields(

@@ -154,6 +154,14 @@ def test_labels_that_cannot_be_taken_are_failures_and_stay(tmp_path, label):
     assert repr(rewritten(tmp_path, told, lambda _: False)[0]) == repr([sample])
 
 
+def test_half_a_character_elsewhere_in_a_sample_stays(tmp_path):
+    sample = {**SAMPLE, "note": "caf\u00e9 \ud800"}
+    text = json.dumps({"samples": [sample]}).replace("\\u00e9", "\u00e9")
+    told = read(KIND, folder_of(tmp_path, text=text))
+    (left,), _ = rewritten(tmp_path, told, lambda row: row["text"] != "dog")
+    assert left["note"] == sample["note"]
+
+
 def test_broken_boxes_are_claims(tmp_path):
     labels = [
         {"_cls": "Detection", "label": "x", "bounding_box": [float("nan"), 0, float("inf"), 1]},

@@ -181,6 +181,14 @@ def test_another_dataset_of_parquet_is_refused(tmp_path):
         read(KIND, tmp_path)
 
 
+def test_columns_of_the_same_names_and_another_shape_are_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    table = pa.table({"texts": ["a"], "regions": [[]], "grounding": [1]})
+    pq.write_table(table, tmp_path / "data" / "a.parquet")
+    with pytest.raises(LabelsError, match=r"a\.parquet: columns of another shape"):
+        read(KIND, tmp_path)
+
+
 def test_what_was_read_can_be_written_as_if_it_came_from_elsewhere(tmp_path):
     written(tmp_path / "out", foreign(IMAGES, ROWS))
     table, _ = written(tmp_path / "other", as_other(read(KIND, tmp_path / "out")))

@@ -154,6 +154,13 @@ def test_a_broken_file_is_one_clear_error(tmp_path):
         read(KIND, path)
 
 
+def test_texts_that_are_not_utf8_are_one_clear_error(tmp_path):
+    broken = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    path = file_of(tmp_path, pa.table({"URL": ["http://h/1"], "TEXT": broken}))
+    with pytest.raises(LabelsError, match=r"part-0\.parquet: cannot be read as Parquet"):
+        read(KIND, path)
+
+
 def test_pandas_reads_what_is_left_of_its_own_file(tmp_path):
     frame = pd.DataFrame({"URL": ["http://h/1", "http://h/2"], "TEXT": ["a", "b"]}, index=[7, 9])
     frame.to_parquet(tmp_path / "part-0.parquet")

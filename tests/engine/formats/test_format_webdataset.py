@@ -217,6 +217,61 @@ def test_labels_that_cannot_be_taken_are_failures_and_stay(tmp_path):
     assert "too_many_labels" in [failure[1] for failure in told.failures]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"box": [1, 2, 3]},
+        {"box": "wide"},
+        {"box": [1, 2, 3, 10**400]},
+        {"score": float("nan")},
+        {"score": "high"},
+        {"polygon": [[1, 2, 3]]},
+        {"polygon": [[1, float("inf")]]},
+        {"texts": [{"annotation_id": "r1", "role": "hero", "text": "dog"}]},
+        {"texts": [{"annotation_id": "r1", "role": "category", "text": "\ud800"}]},
+        {"texts": [{"annotation_id": 5, "role": "category", "text": "dog"}]},
+    ],
+)
+def test_views_that_no_table_can_hold_are_failures_and_stay(tmp_path, change):
+    view = {
+        **VIEW,
+        "regions": [
+            {
+                "region_id": "r1",
+                "box": [1, 2, 3, 4],
+                "texts": VIEW["regions"][0]["texts"][:1],
+                **change,
+            }
+        ],
+    }
+    path = write_tar(tmp_path / "a.tar", {"a.jpg": PHOTO, "a.json": dumped(view)})
+    told = read(KIND, path)
+    assert [row["kind"] for row in told.rows] == ["text", "grounding"]
+    assert [failure[1] for failure in told.failures] == ["bad_labels"]
+    assert rewritten(tmp_path, told).read_bytes() == path.read_bytes()
+    out = rewritten(tmp_path, told, lambda _: False)
+    left = json.loads(content(out)["a.json"])
+    assert repr(left["regions"]) == repr(json.loads(dumped(view))["regions"])
+
+
+def test_half_a_character_in_json_is_a_failure_and_stays(tmp_path):
+    members = {"a.jpg": PHOTO, "a.json": b'{"caption": "\\ud800", "title": "fine"}'}
+    path = write_tar(tmp_path / "a.tar", members)
+    told = read(KIND, path)
+    assert [row["text"] for row in told.rows] == ["fine"]
+    assert [failure[1] for failure in told.failures] == ["bad_labels"]
+    assert content(rewritten(tmp_path, told)) == members
+    left = content(rewritten(tmp_path, told, lambda _: False))["a.json"]
+    assert left == b'{"caption": "\\ud800"}'
+
+
+def test_json_that_only_python_reads_is_thinned_out_too(tmp_path):
+    spelt = '{"caption": "bad", "title": "caf\u00e9", "score": NaN}'.encode()
+    path = write_tar(tmp_path / "a.tar", {"a.jpg": PHOTO, "a.json": spelt})
+    out = rewritten(tmp_path, read(KIND, path), lambda row: row["text"] != "bad")
+    assert content(out)["a.json"] == '{"title": "caf\u00e9", "score": NaN}'.encode()
+
+
 def test_a_sample_whose_image_is_not_given_any_more_goes_whole(tmp_path):
     path = write_tar(
         tmp_path / "a.tar", {"1.jpg": PHOTO, "1.txt": b"x", "2.jpg": PHOTO, "index": b"y"}

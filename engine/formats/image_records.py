@@ -48,7 +48,9 @@ def broken_record(file: JsonFile, offset: int, message: str) -> LabelsError:
 
 
 def members(record: str) -> dict[str, bytes]:
-    """The members of a JSON object, verbatim, in their order."""
+    """The members of a JSON object, verbatim, in their order; none of anything else."""
+    if not record.startswith("{"):
+        return {}
     try:
         found = _MEMBERS.decode(record.encode())
     except msgspec.DecodeError:  # NaN or infinity, as Python spells them

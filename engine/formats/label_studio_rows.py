@@ -206,6 +206,8 @@ def filled(skeleton: str, rows: list[str], predictions: list[Any]) -> str:
     `predictions` are new ones, which come after those it has.
     """
     found = members(skeleton)
+    if not found:
+        return skeleton
     entries: dict[tuple[str, int], dict[int, bytes]] = {}
     for row in rows:
         extra = members(row)

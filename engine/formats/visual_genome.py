@@ -139,7 +139,7 @@ class _Parts:
             if isinstance(image, Flaw) and image.cause == "not_json":
                 raise broken_record(self._file, offset, image.message)
             numbers.append(None if isinstance(image, Flaw) else image.number())
-            told = members(text) if text.startswith("{") else {}
+            told = members(text)
             regions.append([])
             extra.append(text)
             if not told.get(_REGIONS, b"").startswith(b"["):

@@ -14,6 +14,8 @@ from tests.engine.formats.json_label_files import place_of, read, round_trip
 
 BOX = {"x": 1.5, "y": 2, "width": 3, "height": 4}
 ENTRY = {"id": "a", "type": "rectanglelabels", "original_width": 9, "original_height": 9}
+TURNED = {**ENTRY, "id": "b", "score": 0.5, "value": {**BOX, "rotation": 30}}
+OUTLINED = {**ENTRY, "id": "c", "type": "polygon", "value": {"points": [[1, 2], [3, 4], [5, 6]]}}
 WHOLE = {
     "coco": {
         "info": {"year": 2017},
@@ -33,6 +35,7 @@ WHOLE = {
             "id": 1,
             "data": {"image": "a.jpg"},
             "annotations": [{"result": [{**ENTRY, "value": {**BOX, "rectanglelabels": ["dog"]}}]}],
+            "completions": [{"result": [TURNED, OUTLINED]}],
             "predictions": [{"result": [{"type": "textarea", "value": {"text": ["a"]}}]}],
         }
     ],

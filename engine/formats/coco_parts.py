@@ -11,13 +11,13 @@ from engine.failures import Failure, fail
 from engine.formats.coco_index import Index, Records
 from engine.formats.coco_rows import Found, Picture, RowMaker
 from engine.formats.failed_images import FailedImages
+from engine.formats.image_records import known_side
 from engine.formats.json_decode import NO_ID, Flaw, RecordDecoder, repeats
 from engine.formats.json_file import JsonFile
 from engine.formats.shapes import Part, ReadOptions
 from engine.schema import image_rows
 
 _PART_BYTES = 64 << 20  # of annotations in a part: a few such are in memory at a time
-_MAX_PIXELS = 2**31 - 1  # of a side: the column is int32
 
 
 class Listed(NamedTuple):
@@ -143,7 +143,10 @@ class Parts:
             (None if each is None else each.uri()) or ("" if number is None else str(number))
             for each, number in zip([*pictures, *[None] * len(missing)], ids, strict=True)
         ]
-        sides = [(_side(each, "width"), _side(each, "height")) for each in pictures]
+        sides = [
+            (None, None) if each is None else (known_side(each.width), known_side(each.height))
+            for each in pictures
+        ]
         sides += [(None, None)] * len(missing)
         failures = [failed.of(image) or [] for image in range(last - first)]
         for image, failure in enumerate(missing, num_listed):
@@ -193,12 +196,6 @@ class Parts:
     def _licence(self, picture: Picture) -> str | None:
         known = isinstance(picture.license, (int, float, str))
         return self._licences.get(picture.license) if known else None
-
-
-def _side(picture: Picture | None, name: str) -> int | None:
-    """Width or height, px; null where it is not told or no size."""
-    side = None if picture is None else getattr(picture, name)
-    return int(side) if side is not None and 0 < side <= _MAX_PIXELS else None
 
 
 def _cuts(sizes: npt.NDArray[np.int64], part_size: int) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from engine.formats.json_file import JsonFile
 from engine.formats.json_records import Value, read_records, refusal
 from engine.formats.shapes import Part
 
+_MAX_SIDE = 2**31 - 1  # the column is int32
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _LENIENT = json.JSONDecoder()
@@ -48,7 +49,9 @@ def broken_record(file: JsonFile, offset: int, message: str) -> LabelsError:
 
 
 def members(record: str) -> dict[str, bytes]:
-    """The members of a JSON object, verbatim, in their order."""
+    """The members of a JSON object, verbatim, in their order; none of anything else."""
+    if not record.startswith("{"):
+        return {}
     try:
         found = _MEMBERS.decode(record.encode())
     except msgspec.DecodeError:  # NaN or infinity, as Python spells them
@@ -95,6 +98,11 @@ def with_members(found: Mapping[str, bytes]) -> str:
     """The object that `members` took apart."""
     pairs = [msgspec.json.encode(key) + b": " + value for key, value in found.items()]
     return (b"{" + b", ".join(pairs) + b"}").decode()
+
+
+def known_side(side: float | None) -> int | None:
+    """A width or height, px; null where it is not told, or is none that the column can hold."""
+    return int(side) if side is not None and 0 < side <= _MAX_SIDE else None
 
 
 def rows_by_image(part: Part) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from engine.formats.image_records import elements, members, with_members
+from engine.formats.image_records import elements, known_side, members, with_members
 from engine.formats.json_decode import Flaw, RecordDecoder
 from engine.geometry import rings_box
 from engine.schema import ROLES
@@ -19,6 +19,7 @@ _POLYGONS = ("polygonlabels", "polygon")
 _LABELS = (*_RECTANGLES, *_POLYGONS, "labels")
 _PERCENT = 100.0
 _CORNER = 2  # numbers
+_LARGEST = 3.4028234e38  # of float32
 
 
 class Task(msgspec.Struct):
@@ -57,8 +58,8 @@ class _Item(msgspec.Struct):
     value: _Value
     id: str | None = None
     score: float | None = None
-    original_width: int | None = None
-    original_height: int | None = None
+    original_width: float | None = None
+    original_height: float | None = None
     image_rotation: float | None = None
     from_name: str | None = None
 
@@ -128,7 +129,7 @@ class TaskReader:
         shapes = [item for item in items if item.type in (*_RECTANGLES, *_POLYGONS)]
         texts = [_joined(item.value.text) for item in items if item.value.text is not None]
         score = next((item.score for item in items if item.score is not None), None)
-        if score is not None and not math.isfinite(score):
+        if score is not None and not _fits(score):
             self.flaws.append(("bad_labels", f"{where}: score is {score}"))
             return None
         row: dict[str, Any] = {"score": score, "source_id": items[0].id}
@@ -147,8 +148,8 @@ class TaskReader:
 
     def _geometry(self, item: _Item) -> tuple[list[list[float]] | None, list[float]]:
         """Polygon, where it is one, and box in pixels."""
-        width, height = item.original_width, item.original_height
-        if not width or not height or width < 0 or height < 0:
+        width, height = known_side(item.original_width), known_side(item.original_height)
+        if width is None or height is None:
             raise ValueError("no original_width and original_height, which percents are of")
         if item.image_rotation:
             raise ValueError(f"on a picture turned by {item.image_rotation}; turn it back first")
@@ -170,7 +171,7 @@ class TaskReader:
         ring = []
         for along, below in ((0.0, 0.0), (w, 0.0), (w, h), (0.0, h)):
             ring += [x + along * cos - below * sin, y + along * sin + below * cos]
-        box = rings_box([ring])
+        box = rings_box([_checked(ring)])
         assert box is not None  # four corners
         return [ring], box
 
@@ -179,9 +180,18 @@ def _ring(points: list[list[float]] | None, scale: tuple[float, float]) -> list[
     if not points or any(len(point) != _CORNER for point in points):
         raise ValueError("wanted points of x and y")
     ring = [number * scale[n] for point in points for n, number in enumerate(point)]
-    if not all(map(math.isfinite, ring)):
-        raise ValueError("points that are no finite numbers")
+    return _checked(ring)
+
+
+def _checked(ring: list[float]) -> list[float]:
+    if not all(map(_fits, ring)):
+        raise ValueError("corners that are no finite numbers")
     return ring
+
+
+def _fits(number: float) -> bool:
+    """Whether it is a finite number as float32."""
+    return abs(number) <= _LARGEST  # false for NaN
 
 
 def _joined(text: str | list[str] | None) -> str:
@@ -206,6 +216,8 @@ def filled(skeleton: str, rows: list[str], predictions: list[Any]) -> str:
     `predictions` are new ones, which come after those it has.
     """
     found = members(skeleton)
+    if not found:
+        return skeleton
     entries: dict[tuple[str, int], dict[int, bytes]] = {}
     for row in rows:
         extra = members(row)

@@ -15,6 +15,7 @@ from engine.formats.image_records import (
     broken_record,
     elements,
     image_batches,
+    known_side,
     members,
     with_members,
 )
@@ -52,8 +53,8 @@ class _Region(msgspec.Struct, gc=False):
 
 
 class _Size(msgspec.Struct, gc=False):
-    width: int | None = None
-    height: int | None = None
+    width: float | None = None
+    height: float | None = None
     url: str | None = None
     image_id: int | str | None = None
     id: int | str | None = None
@@ -139,7 +140,7 @@ class _Parts:
             if isinstance(image, Flaw) and image.cause == "not_json":
                 raise broken_record(self._file, offset, image.message)
             numbers.append(None if isinstance(image, Flaw) else image.number())
-            told = members(text) if text.startswith("{") else {}
+            told = members(text)
             regions.append([])
             extra.append(text)
             if not told.get(_REGIONS, b"").startswith(b"["):
@@ -191,8 +192,8 @@ class _Parts:
         return image_rows(
             image_key=[str(place) for place in range(len(numbers))],
             uri=[size.uri() or name for size, name in zip(sizes, names, strict=True)],
-            width=[size.width for size in sizes],
-            height=[size.height for size in sizes],
+            width=[known_side(size.width) for size in sizes],
+            height=[known_side(size.height) for size in sizes],
             status="ok",
             failures=[failed.of(place) for place in range(len(numbers))],
             source_id=[None if number is None else str(number) for number in numbers],

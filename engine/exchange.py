@@ -18,11 +18,11 @@ from engine.failures import fail
 from engine.formats.shapes import Header, LabelSet, Part
 from engine.merge import check_rows, identify
 from engine.output import read_if_there
-from engine.reading import read_tables
+from engine.reading import read_pixels, read_tables
 from engine.schema import CLAIM, FAILURE, IMAGES, Tables, canonical
 from engine.source.filesystem import read_each
 from engine.source.names import image_keys
-from engine.source.shapes import Location, ReadError, Sample
+from engine.source.shapes import Blob, Location, ReadError, Sample
 from engine.source.shard import read_shard
 from engine.source.table_uris import root_of
 
@@ -222,8 +222,42 @@ def read_origin(output: Location) -> dict[str, Header]:
         raise ConfigError(f"{output.uri}: its {ORIGIN} is not readable: {err}") from err
 
 
+class StoredPictures:
+    """The pictures in a dataset's tars by their uri, those of the shard that was read last."""
+
+    def __init__(self, output: Location, version: str) -> None:
+        self._output = output
+        self._version = version
+        self._shard = -1
+        self._keys: dict[str, str] = {}
+        self._data: dict[str, bytes] | None = None
+
+    def hold(self, shard: int, images: pa.Table) -> None:
+        """Goes on to another shard."""
+        uris, keys = images["uri"].to_pylist(), images["image_key"].to_pylist()
+        self._shard, self._data = shard, None
+        self._keys = dict(zip(uris, keys, strict=True))
+
+    def read(self, path: str, *, max_bytes: int | None = None) -> Blob:
+        """The bytes of a picture; as `Location.read`."""
+        if self._data is None:
+            keys = list(self._keys.values())
+            self._data = read_pixels(self._output, self._version, self._shard, keys)
+        data = self._data.get(self._keys.get(path, ""))
+        if data is None:
+            raise ReadError("missing", "the dataset holds no pixels of it")
+        if max_bytes is not None and len(data) > max_bytes:
+            raise ReadError("too_many_bytes", f"{len(data)} bytes")
+        return Blob(pa.py_buffer(data), None)
+
+
 def kept_labels(
-    output: Location, version: str, kind: str, *, source: str | None = None
+    output: Location,
+    version: str,
+    kind: str,
+    *,
+    source: str | None = None,
+    pictures: StoredPictures | None = None,
 ) -> LabelSet:
     """The kept rows of a label version, to be written in a format.
 
@@ -232,18 +266,25 @@ def kept_labels(
         version: Its label version.
         kind: The format; records that came in it are written back as they were.
         source: Rows of this source alone; null for all.
+        pictures: Told of each shard, for a format that takes the pictures along.
     """
     origins = read_origin(output)
     same = next((name for name, header in origins.items() if header.kind == kind), None)
     classes = next((header.classes for header in origins.values() if header.classes), ())
     header = origins[same] if same is not None else Header("dataset", classes)
-    return LabelSet(header, _kept_parts(output, version, same, source))
+    return LabelSet(header, _kept_parts(output, version, same, source, pictures))
 
 
 def _kept_parts(
-    output: Location, version: str, origin: str | None, source: str | None
+    output: Location,
+    version: str,
+    origin: str | None,
+    source: str | None,
+    pictures: StoredPictures | None,
 ) -> Iterator[Part]:
-    for _, images, every_row in read_tables(output, version):
+    for shard, images, every_row in read_tables(output, version):
+        if pictures is not None:
+            pictures.hold(shard, images)
         wanted = every_row
         if source is not None:
             wanted = every_row.filter(pc.equal(every_row["source"].cast(pa.string()), source))

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from engine.compose import compose
 from engine.config import Config, load_config, parse_config
 from engine.errors import ConfigError
 from engine.evaluate.results import Assessment
-from engine.exchange import kept_labels
+from engine.exchange import StoredPictures, kept_labels
 from engine.filter_summary import filter_summary
 from engine.filtering import Filtering, filter_dataset
 from engine.formats.places import made, new_place
@@ -259,7 +260,11 @@ def run_export(
     reach = {key: value for key, value in target.items() if key not in ("uri", "kind")}
     format_ = made(target["kind"])
     place = new_place(target["uri"], is_folder=format_.is_folder, **reach)
-    labels = kept_labels(output, name, target["kind"], source=source)
+    pictures = None
+    if "images" in getattr(format_, "__dataclass_fields__", {}):
+        pictures = StoredPictures(output, name)
+        format_ = replace(format_, images=pictures)  # type: ignore[type-var]  # it is a dataclass
+    labels = kept_labels(output, name, target["kind"], source=source, pictures=pictures)
     notes = format_.write(place, LabelSet(labels.header, _told(labels.parts)))
     _say_notes(notes, out)
     out.print(f"wrote {place} from {name}", soft_wrap=True)

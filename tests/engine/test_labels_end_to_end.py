@@ -14,6 +14,7 @@ from engine.compose import compose
 from engine.config import parse_config
 from engine.errors import ConfigError, LabelsError
 from engine.exchange import Keys, read_origin
+from engine.formats import FORMATS
 from engine.label_commands import filter_job, run_export, run_filter, run_import
 from engine.reading import read_failures, read_image, read_tables
 from engine.source.filesystem import open_location
@@ -268,6 +269,29 @@ def test_a_dataset_of_models_is_exported_with_ids_of_its_own(tmp_path):
     assert all(0 <= record["score"] <= 1 for record in made["annotations"])
     known = {category["id"] for category in made["categories"]}
     assert {record["category_id"] for record in made["annotations"]} <= known
+
+
+def test_a_hugging_face_export_takes_the_pictures_along(tmp_path):
+    folder = photos(tmp_path, "1.png", "2.png", "5.png")
+    path = write(tmp_path, instances())
+    imported(path, tmp_path / "out", f"source.images={folder}", "source.shard_size=2")
+    exported(tmp_path / "out", tmp_path / "hf", "huggingface")
+    table = pq.read_table(tmp_path / "hf" / "data")
+    stored = {row["uri"]: row["image"]["bytes"] for row in table.to_pylist()}
+    assert stored == {name: (folder / name).read_bytes() for name in ("1.png", "2.png", "5.png")}
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS.names()))
+def test_every_format_takes_a_dataset_or_says_why_not(tmp_path, kind):
+    folder = photos(tmp_path, "1.png", "2.png", "5.png")
+    path = write(tmp_path, instances())
+    imported(path, tmp_path / "out", f"source.images={folder}")
+    if kind == "webdataset":  # it filters its own tars and makes none
+        with pytest.raises(LabelsError):
+            exported(tmp_path / "out", tmp_path / "made", kind)
+        return
+    exported(tmp_path / "out", tmp_path / "made", kind)
+    assert (tmp_path / "made").exists()
 
 
 def test_pictures_named_twice_have_keys_of_their_own():

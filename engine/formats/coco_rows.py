@@ -109,6 +109,7 @@ class RowMaker:
             scores, class_of = scores[keep], class_of[keep]
             polygons = polygons.filter(pa.array(keep))
         kinds, roles, texts = self._said(kept, class_of)
+        kinds, roles, prompts = _of_whole_images(kinds, roles, has_box, polygons)
         return claims(
             image_key=pa.array(images).cast(pa.string()),
             kind=kinds,
@@ -118,6 +119,7 @@ class RowMaker:
             polygon=polygons,
             score=pa.array(scores, mask=np.isnan(scores)),
             text_score=_text_scores(kept),
+            prompt=prompts,
             ignore=pa.array([bool(each.iscrowd or each.ignore) for each in kept]),
             source_id=_spelled_all([each.id for each in kept]),
             extra=extra,
@@ -189,6 +191,24 @@ class _Flaws:
         start = int(self._found.starts[place]) + 1
         name = f"the record at byte {start}" if own is None else f"annotation {own}"
         self._failed.add(int(self._found.images[place]), cause, f"{self._where}: {name}: {message}")
+
+
+def _of_whole_images(
+    kinds: Any, roles: Any, has_box: npt.NDArray[np.bool_], polygons: pa.Array
+) -> tuple[Any, Any, Any]:
+    """Columns kind, role and prompt: a class without a place is one of the whole image.
+
+    As in other sources (`engine.source.labels`) it is a text of role `alt` and prompt `cls`.
+    """
+    placed = has_box | polygons.is_valid().to_numpy(zero_copy_only=False)
+    if placed.all():
+        return kinds, roles, None
+    number = len(placed)
+    kinds = np.array(kinds if isinstance(kinds, list) else [kinds] * number, object)
+    roles = np.array(roles if isinstance(roles, list) else [roles] * number, object)
+    bare = ~placed & (kinds == "region") & (roles == "category")
+    kinds[bare], roles[bare] = "text", "alt"
+    return kinds.tolist(), roles.tolist(), ["cls" if each else None for each in bare.tolist()]
 
 
 def _own_role(record: Any) -> str | None:

@@ -415,3 +415,15 @@ def test_real_sets_come_back_whole(data, tmp_path, name):
     source["annotations"].sort(key=lambda each: place[each["image_id"]])
     assert again == source
     assert list(again) == list(source)
+
+
+def test_a_class_without_a_place_is_said_of_the_whole_image(tmp_path):
+    bare = {"id": 2, "image_id": 7, "category_id": 18}
+    parts = parts_of(tmp_path, dataset(bare, annotation()))
+    columns = [column(parts, name) for name in ("kind", "role", "prompt", "text")]
+    assert list(zip(*columns, strict=True)) == [
+        ("text", "alt", "cls", "dog"),
+        ("region", "category", None, "dog"),
+    ]
+    round_trip(Coco(), place_of(tmp_path / "in.json"), tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == dataset(bare, annotation())

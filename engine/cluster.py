@@ -297,7 +297,7 @@ class RayTasks:
         remote, shared = ray.remote(num_cpus=1, max_retries=3)(function), ray.put(spec)
         waiting, running = iter(shards), dict[Any, int]()
         while True:
-            for shard in itertools.islice(waiting, self._at_once + 1 - len(running)):
+            for shard in itertools.islice(waiting, self._at_once - len(running)):
                 running[remote.remote(shared, shard)] = shard
             if not running:
                 return

@@ -84,10 +84,9 @@ def filter_dataset(
             rule that is not there.
         StoppedError: An alarm, a full disk, or a signal; the same command resumes.
     """
-    parent, old = find_version(job.output, None)
     _check_only(job)
     check_needs(job.rules)
-    shards = _finished_shards(job.output, parent)
+    parent, old, shards = _parent(job)
     version = _version(job, parent, old)
     with open_tasks(job.runner) as tasks:
         if dry_run:
@@ -112,15 +111,27 @@ def _check_only(job: Filtering) -> None:
             )
 
 
-def _finished_shards(output: Location, version: str) -> list[int]:
-    planned = int(dataset.read_dataset(output)["shards"])
-    done = sorted(dataset.Markers(output, version).load())
-    if len(done) < planned:
-        raise ConfigError(
-            f"{output.uri}: {version} has {len(done):,} of {planned:,} shards; finish it with the "
-            "command that makes it, then filter"
-        )
-    return done
+def _parent(job: Filtering) -> tuple[str, Version, list[int]]:
+    """The version to judge again, and its shards: the current one.
+
+    Where the dataset was extended since, and all its verdicts are judged anew, the nearest version
+    above it that has all shards serves as well.
+    """
+    versions, _ = read_versions(job.output)
+    current, _ = find_version(job.output, None)
+    planned = int(dataset.read_dataset(job.output)["shards"])
+    name: str | None = current
+    missing = []
+    while name is not None:
+        done = sorted(dataset.Markers(job.output, name).load())
+        if len(done) >= planned:
+            return name, versions[name], done
+        missing.append(f"{name} has {len(done):,} of {planned:,} shards")
+        name = versions[name].parent if job.only is None else None
+    raise ConfigError(
+        f"{job.output.uri}: {', '.join(missing)}; finish it with the command that makes it, "
+        "then filter"
+    )
 
 
 def _version(job: Filtering, parent: str, old: Version) -> Version:

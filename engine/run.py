@@ -1,5 +1,6 @@
 """A run from its config to its end: prepares, plans, takes the output, drives, resumes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,8 @@ from engine.source.shapes import Location
 from engine.stages import source_of
 from engine.status import Run
 from engine.worker import SpecialistSpec
+
+_log = logging.getLogger(__name__)
 
 # What a run that died before dataset.json was written may have left.
 _OURS = ("_run", dataset.PLAN, dataset.CONFIG, dataset.DATASET)
@@ -80,6 +83,8 @@ def annotate(
                 raise ConfigError(f"{output.uri}: another run has just made a dataset there")
             _start_dataset(output, job, identity, fresh)
             ignored, fresh = fresh.ignored, None  # the plan is read back: one copy is enough
+        if retry_failed or extend:
+            _tell_of_later_versions(output)
         plan, modified = dataset.read_plan(output)
         run = Run(plan, dataset.count_shards(plan), levels)
         run.ignored = ignored
@@ -91,6 +96,17 @@ def annotate(
             Drive(job, run, specs, output, markers, lease, observer).run(jobs)
         markers.save()
         return run
+
+
+def _tell_of_later_versions(output: Location) -> None:
+    """Versions that were made of this one know nothing of what changes in it now."""
+    others = [name for name in dataset.read_dataset(output)["versions"] if name != VERSION]
+    if others:
+        _log.warning(
+            "%s: made from %s as it was; `fld filter` again to judge what is new",
+            ", ".join(others),
+            VERSION,
+        )
 
 
 def _refuse_global_rules(job: Job) -> None:

@@ -81,7 +81,8 @@ def _shards(part: Part, num_rows: int) -> list[Row]:
     job = {"dataset": str(dataset), "scratch": str(part.folder / "copy"), "views": True}
     found = {}
     for runner in ("serial", "ray"):
-        asked = {**job, "runner": runner, "repeats": 3 if part.quick else 7}
+        repeats = 1 if runner == "ray" else 3 if part.quick else 7
+        asked = {**job, "runner": runner, "repeats": repeats}
         found[runner] = run_child("refilter", asked)
         part.raw["labels"][runner] = found[runner]
     ratios = {
@@ -93,6 +94,15 @@ def _shards(part: Part, num_rows: int) -> list[Row]:
     return [
         Row("labels", "fld filter / copying tables", ratios["serial"], "x", _COPY_BAR, False),
         Row("labels", "with Ray, its start counted", ratios["ray"], "x"),
+        *_scaling(found["ray"]["workers"]),
         Row("labels", "with the nested views", num_rows / serial["views"] / 1e6, "M rows/s"),
         Row("labels", f"peak at {num_rows:,} rows", serial["peak_mb"], "MB", _MEMORY_BAR_MB),
     ]
+
+
+def _scaling(seconds: dict[str, float]) -> list[Row]:
+    """How much faster all cores are than one."""
+    most = max(seconds, key=int)
+    if most == "1":
+        return []
+    return [Row("labels", f"{most} Ray workers / 1", seconds["1"] / seconds[most], "x")]

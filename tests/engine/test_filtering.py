@@ -170,6 +170,17 @@ def test_a_dataset_that_is_not_finished_is_refused(tmp_path):
         filter_dataset(filtering(place))
 
 
+def test_an_extended_dataset_is_filtered_whole_from_the_version_that_has_it_all(tmp_path):
+    place = dataset(tmp_path)
+    name = filter_dataset(filtering(place, STRICTER)).name
+    (tmp_path / "out" / name / "_done" / "000003.json").unlink()  # as if it had come later
+    with pytest.raises(ConfigError, match=r"round-0\.filter-1 has 3 of 4 shards; finish"):
+        filter_dataset(filtering(place, only=["min_score"]))
+    found = filter_dataset(filtering(place, STRICTER))
+    assert found.parent == "round-0"
+    assert len(list((tmp_path / "out" / found.name / "_done").iterdir())) == 4
+
+
 def test_a_rule_that_rejects_nearly_everything_stops_the_filter(tmp_path):
     place = dataset(tmp_path, rules=[], num_images=40, num_rows=50)
     with pytest.raises(StoppedError, match=r"'min_score' rejected 9[5-9].*% of .*alarm_share=1"):

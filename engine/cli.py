@@ -56,7 +56,8 @@ config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 out = Console(width=None if sys.stdout.isatty() else 120)
 
-ConfigFile = Annotated[Path, typer.Argument(help="YAML config; `fld init` writes one.")]
+# a str: a Path would make s3:/bucket of an override
+ConfigFile = Annotated[str, typer.Argument(help="YAML config; `fld init` writes one.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as source.uri=photos"),
@@ -367,11 +368,11 @@ def config_show(config: ConfigFile, overrides: Overrides = None) -> None:
     sys.stdout.write(dataset.dump_config(_job(config, overrides).config))
 
 
-def _job(config: Path, overrides: list[str] | None) -> Job:
+def _job(config: str, overrides: list[str] | None) -> Job:
     # `fld annotate source.uri=x ...` without a file: the first argument is an override then
-    if "=" in str(config) and not config.exists():
-        return compose(config_module.load_config(None, [str(config), *(overrides or [])]))
-    return compose(config_module.load_config(config, overrides or []))
+    if "=" in config and not Path(config).exists():
+        return compose(config_module.load_config(None, [config, *(overrides or [])]))
+    return compose(config_module.load_config(Path(config), overrides or []))
 
 
 def _current(output: Location) -> str:

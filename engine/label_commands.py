@@ -35,12 +35,12 @@ _EVERY_S = 5.0  # between lines of progress
 _MOST_NOTES = 20  # of what labels or formats have to say
 
 
-def filter_job(config: Path, overrides: list[str]) -> Job:
+def filter_job(config: str, overrides: list[str]) -> Job:
     """The job of a filter; without a file, our own rules and the overrides."""
-    if "=" in str(config) and not config.exists():
+    if "=" in config and not Path(config).exists():
         ours = yaml.safe_load((files("configs") / "filter.yaml").read_text(encoding="utf-8"))
-        return compose(parse_config(ours, [str(config), *overrides], "filter"))
-    return compose(load_config(config, overrides))
+        return compose(parse_config(ours, [config, *overrides], "filter"))
+    return compose(load_config(Path(config), overrides))
 
 
 def run_filter(

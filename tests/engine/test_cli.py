@@ -303,3 +303,9 @@ def test_a_run_with_a_broken_photo_from_start_to_mended(fld, tmp_path):
     code, said, _ = fld(*run, "--retry-failed")
     assert code == 0
     assert "4 ok, 0 failed, 1 duplicate" in said
+
+
+def test_a_bucket_in_the_first_override_keeps_its_slashes():
+    """Without a file the first argument is an override, and no path."""
+    job = cli._job("source.uri=s3://bucket/a", ["output.uri=s3://bucket/b"])
+    assert (job.config.source.uri, job.config.output.uri) == ("s3://bucket/a", "s3://bucket/b")

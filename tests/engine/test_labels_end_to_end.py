@@ -67,7 +67,7 @@ def photos(tmp_path, *names, size=(40, 30)):
 def filtered(path, out, *overrides, **options):
     said = {"only": None, "undo_last": False, "dry_run": False, "overwrite": False, **options}
     texts = [f"source.uri={path}", f"output.uri={out}", *ALWAYS, *overrides]
-    job = filter_job(type(path)(texts[0]), texts[1:])
+    job = filter_job(texts[0], texts[1:])
     told = io.StringIO()
     failures = run_filter(job, Console(file=told, width=120), **said)
     return failures, told.getvalue()

@@ -73,6 +73,41 @@ def test_a_run_from_and_to_a_bucket_writes_the_files_of_a_local_run(s3, data, tm
     picture = tmp_path / "sheet.png"
     _fld("inspect", *bucket[:1], "--draw", str(picture), "--images", "2", *bucket[1:])
     assert picture.read_bytes().startswith(b"\x89PNG")
+    strict = 'rules=[{rule: min_score, limits: {"*": 0.6}}]'
+    _fld("filter", f"source.uri={tmp_path}/out", strict, "runner.kind=serial")
+    sources = [place.replace("output.", "source.") for place in places if "output." in place]
+    _fld("filter", *sources, strict, "runner.kind=serial")
+    filtered = _local_digests(tmp_path / "out")
+    assert len(filtered) == 2 * 3 * 4 + 1
+    assert _bucket_digests(s3.filesystem(), "datasets/fld") == filtered
+    assert "round-0.filter-1 *" in _fld("versions", *bucket)
+    _fld("report", *bucket)
+    page = s3.filesystem().open_input_stream("datasets/fld/_run/reports/round-0.filter-1.html")
+    assert b"min_score" in page.read()
+
+
+def test_labels_in_a_bucket_are_filtered_imported_and_exported(s3, data, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    source = data / "coco80" / "annotations" / "instances.json"
+    (labels / "instances.json").write_bytes(source.read_bytes())
+    s3.fill("labels", labels)
+    s3.filesystem().create_dir("cleaned")
+
+    def at(section: str, uri: str) -> list[str]:
+        options = (("uri", uri), ("endpoint", s3.endpoint), ("region", "us-east-1"))
+        return [f"{section}.{key}={value}" for key, value in options]
+
+    rules = ["rules=[{rule: min_area, min_area_px: 2000}]", "runner.kind=serial"]
+    uri = "s3://labels/instances.json"
+    _fld("filter", *at("source", uri), *at("output", "s3://cleaned/kept.json"), *rules)
+    _fld("filter", f"source.uri={source}", f"output.uri={tmp_path}/kept.json", *rules)
+    with s3.filesystem().open_input_stream("cleaned/kept.json") as stream:
+        assert stream.read() == (tmp_path / "kept.json").read_bytes()
+    reach = ["--endpoint", s3.endpoint, "--region", "us-east-1"]
+    ledger = "s3://cleaned/kept.json.ledger"
+    _fld("export", ledger, f"{tmp_path}/again.json", "kind=coco", *reach)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
 
 
 def test_a_bucket_run_resumes_and_is_refused_to_a_second_driver(s3, tmp_path):

@@ -22,6 +22,7 @@ from engine.lease import RENEW_S, Lease
 from engine.output import disk_error, empty, remove_leftovers
 from engine.refilter import count_classes, global_rules, marker_of, pairs
 from engine.rejudge import Replay, rejudge
+from engine.run import refuse_foreign
 from engine.schema import ANNOTATIONS, VERDICT, canonical
 from engine.sink import DONE, Expected, Target, write_shard
 from engine.source.filesystem import open_location
@@ -174,15 +175,10 @@ class Importing(Judging):
                 raise disk_error(err, self._output) from err
 
     def _check_output(self, *, overwrite: bool) -> None:
-        if self._output.exists(dataset.DATASET):
-            if not overwrite:
-                stored = dataset.read_dataset(self._output)
-                dataset.check_same_run(self._output, stored, self.config.identity())
-        elif self._output.names():
-            raise ConfigError(
-                f"{self._output.uri}: holds files and no dataset.json; choose an empty or new "
-                "folder"
-            )
+        refuse_foreign(self._output)
+        if self._output.exists(dataset.DATASET) and not overwrite:
+            stored = dataset.read_dataset(self._output)
+            dataset.check_same_run(self._output, stored, self.config.identity())
 
     def _begin(self, *, overwrite: bool) -> set[int]:
         remove_leftovers(self._output)

@@ -69,7 +69,7 @@ def annotate(
     fresh, ignored = None, {}
     is_new = overwrite or not output.exists(dataset.DATASET)
     if is_new:
-        _refuse_foreign(output)
+        refuse_foreign(output)
         fresh = list_source(job.config, limit)
     else:
         stored = dataset.read_dataset(output)
@@ -188,8 +188,12 @@ def open_output(config: Config) -> Location:
     )
 
 
-def _refuse_foreign(output: Location) -> None:
-    """Neither a first run nor --overwrite may touch a folder that holds something else."""
+def refuse_foreign(output: Location) -> None:
+    """Neither a first run nor --overwrite may touch a folder that holds something else.
+
+    Raises:
+        ConfigError: It does.
+    """
     if output.exists(dataset.DATASET):
         return
     for path in everything_in(output):

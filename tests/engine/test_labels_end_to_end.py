@@ -234,10 +234,17 @@ def test_a_second_import_passes_over_what_is_there_and_another_is_refused(tmp_pa
     assert {p: p.read_bytes() for p in (tmp_path / "out" / "round-0").glob("0*")} == before
     with pytest.raises(ConfigError, match="was made by another run"):
         imported(path, tmp_path / "out", "source.name=people")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "diary.txt").write_text("dear")
-    with pytest.raises(ConfigError, match=r"holds files and no dataset\.json"):
-        imported(path, tmp_path / "full")
+
+
+@pytest.mark.parametrize("name", ["diary.txt", "years/2026.txt"])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name):
+    path = write(tmp_path, instances())
+    (tmp_path / "full" / name).parent.mkdir(parents=True)
+    (tmp_path / "full" / name).write_text("dear")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match=r"holds '.*' and no dataset\.json"):
+            imported(path, tmp_path / "full", overwrite=overwrite)
+    assert (tmp_path / "full" / name).read_text() == "dear"
 
 
 def test_shards_are_cut_as_asked_and_the_plan_names_every_image(tmp_path):

@@ -289,6 +289,7 @@ def export_(
     ] = None,
     version: Annotated[str | None, typer.Option(help="Label version; the current one.")] = None,
     source: Annotated[str | None, typer.Option(help="Rows of this source alone.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
     endpoint: Endpoint = None,
     region: Region = None,
 ) -> None:
@@ -297,7 +298,14 @@ def export_(
     if set(given) != {"kind"}:
         raise ConfigError(f"export: give kind=KIND; known: {', '.join(sorted(FORMATS.names()))}")
     dataset_place = open_location(place, endpoint=endpoint, region=region)
-    run_export(dataset_place, {"uri": target, **given}, out, version=version, source=source)
+    run_export(
+        dataset_place,
+        {"uri": target, **given},
+        out,
+        version=version,
+        source=source,
+        overwrite=overwrite,
+    )
 
 
 @app.command()

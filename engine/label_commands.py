@@ -26,6 +26,7 @@ from engine.formats.places import made, new_place
 from engine.formats.shapes import Format, LabelSet, Place
 from engine.importing import Importing, Judging, open_labels
 from engine.job import Job
+from engine.output import everything_in
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.versions import find_version, undo
@@ -156,6 +157,8 @@ def _filter_labels(job: Job, out: Console, *, dry_run: bool, overwrite: bool) ->
         opened,
         ledger,
     )
+    if not ledger.exists(dataset.DATASET):  # else it was us who wrote what is there
+        _check_free(place, overwrite=overwrite)
     parts = _told(importing.run(overwrite=overwrite))
     notes = format_.write(place, LabelSet(opened.labels.header, parts))
     deque(parts, maxlen=0)  # a writer may stop before the end; the ledger has it all
@@ -174,6 +177,21 @@ def _output_place(job: Job, format_: Format) -> Place:
             "changed; give another file or folder"
         )
     return new_place(output.uri, is_folder=format_.is_folder, **_reach(output))
+
+
+def _check_free(place: Place, *, overwrite: bool) -> None:
+    """Labels are not written over others, nor among other files, unless asked."""
+    if overwrite:
+        return
+    if place.path:
+        found = place.path if place.location.exists(place.path) else None
+    else:
+        found = next(everything_in(place.location), None)
+    if found is not None:
+        raise ConfigError(
+            f"{place}: holds {found!r} already; choose another place, or pass --overwrite to "
+            "replace what bears the same name"
+        )
 
 
 def _say_what_came(judging: Judging, labels: LabelSet, notes: list[str], out: Console) -> None:
@@ -246,6 +264,7 @@ def run_export(
     *,
     version: str | None,
     source: str | None,
+    overwrite: bool = False,
 ) -> None:
     """Writes the kept rows of a version in another format.
 
@@ -255,11 +274,13 @@ def run_export(
         out: Where notes go.
         version: Its name; null for the current one.
         source: Rows of this source alone; null for all.
+        overwrite: Whether files of the same names may be replaced.
     """
     name, _ = find_version(output, version)
     reach = {key: value for key, value in target.items() if key not in ("uri", "kind")}
     format_ = made(target["kind"])
     place = new_place(target["uri"], is_folder=format_.is_folder, **reach)
+    _check_free(place, overwrite=overwrite)
     pictures = None
     if "images" in getattr(format_, "__dataclass_fields__", {}):
         pictures = StoredPictures(output, name)

@@ -247,6 +247,23 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name):
     assert (tmp_path / "full" / name).read_text() == "dear"
 
 
+def test_what_is_there_already_is_not_written_over(tmp_path):
+    path = write(tmp_path, instances())
+    (tmp_path / "clean.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds 'clean\.json' already.*--overwrite"):
+        filtered(path, tmp_path / "clean.json", AREA)
+    assert (tmp_path / "clean.json").read_text() == "mine"
+    imported(path, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"holds 'clean\.json' already"):
+        exported(tmp_path / "out", tmp_path / "clean.json")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "diary.txt").write_text("dear")
+    with pytest.raises(ConfigError, match=r"holds 'diary\.txt' already"):
+        exported(tmp_path / "out", tmp_path / "made", "voc")
+    exported(tmp_path / "out", tmp_path / "clean.json", overwrite=True)
+    assert len(json.loads((tmp_path / "clean.json").read_text())["annotations"]) == 3
+
+
 def test_shards_are_cut_as_asked_and_the_plan_names_every_image(tmp_path):
     imported(write(tmp_path, instances()), tmp_path / "out", "source.shard_size=2")
     plan = pq.read_table(tmp_path / "out" / "plan.parquet")

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.judge import RuleCounts, RuleEntry
-from engine.judge_images import judge_images
 from engine.protocols import GlobalRule
 from engine.reading import read_parquet, read_pixels
 from engine.rejudge import Replay, rejudge
@@ -61,11 +60,12 @@ def read_shard_tables(spec: RefilterSpec, shard: int) -> Tables:
 def measure_shard(spec: RefilterSpec, shard: int) -> dict[str, pa.Table]:
     """What each rule over the whole dataset measures of a shard, by its name."""
     stored, wanted = read_shard_tables(spec, shard), spec.replay.only
-    # a picture that another rule turns down must not stand for its duplicates
+    # judged by the other rules first: what they turn down must not count, and what the rule itself
+    # had turned down must, or the same filter again would decide otherwise
     local = [entry for entry in spec.replay.rules if not hasattr(entry.rule, "measure")]
-    again = None if wanted is None else [*wanted]
-    images, _ = judge_images(stored.images, local, only=again, seed=spec.replay.seed)
-    tables = Tables(images, stored.annotations)
+    replay = replace(spec.replay, rules=local)
+    images, rows, _ = rejudge(stored.images, stored.annotations, replay, {})
+    tables = Tables(images, rows)
     return {
         entry.rule.name: entry.rule.measure(tables)  # type: ignore[attr-defined]  # it has it
         for entry in global_rules(spec.replay.rules)

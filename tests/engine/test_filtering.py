@@ -255,6 +255,20 @@ def test_a_rule_over_the_whole_dataset_decides_once_for_all_shards(tmp_path):
     assert len(content["versions"][found.name]["decisions"]["common_class"]) == 64
 
 
+FREQUENT = [{"rule": "frequent_text", "roles": ["region/category"], "max_images": 12}]
+
+
+def test_a_rule_over_the_whole_dataset_decides_the_same_when_it_is_asked_again(tmp_path):
+    """What it had rejected counts again, or it would come back."""
+    place = dataset(tmp_path, rules=[])
+    first = filter_dataset(filtering(place, FREQUENT))
+    assert 0 < first.after.rules["frequent_text"].rejected < 160
+    second = filter_dataset(filtering(place, FREQUENT))
+    assert tables_of(place, first.name) == tables_of(place, second.name)
+    only = filter_dataset(filtering(place, FREQUENT, only=["frequent_text"]))
+    assert tables_of(place, only.name) == tables_of(place, first.name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallImage:
     """Rejects images that are less wide than a limit."""

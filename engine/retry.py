@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.ancestry import read_pixels
 from engine.config import LimitsConfig
-from engine.reading import read_parquet, read_pixels
+from engine.reading import read_parquet
 from engine.schema import CLAIM, IMAGES, canonical
 from engine.sink import ShardFiles, Target
 from engine.source.shapes import Source
@@ -35,7 +36,7 @@ def read_again(
     images = _mark_duplicates(_splice(old_images, fresh.images, failed), failed.tolist())
     data: list[Any] = [None] * images.num_rows
     keys = images["image_key"].to_pylist()
-    stored = read_pixels(output, folder, shard, keys) if target.pixels else {}
+    stored = dict(read_pixels(output, [folder], shard, keys)) if target.pixels else {}
     for i, key in enumerate(keys):
         data[i] = stored.get(key)
     for i, content in zip(failed.tolist(), fresh.data, strict=True):

@@ -43,7 +43,7 @@ def test_markdown_says_whether_a_bar_was_met(value, at_most, verdict):
 def test_bench_names_the_parts_it_knows():
     done = run_bench("speed")
     assert done.returncode == 2
-    assert "'speed' is no part; known: rules, text_rules, resume, null, real" in done.stderr
+    assert "'speed' is no part; known: rules, labels, text_rules, resume, null, real" in done.stderr
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def labels(part: Part) -> list[Row]:
         return []
     num_rows = 100_000 if part.quick else 1_000_000
     job = {"data": str(_DATA.resolve()), "folder": str(part.folder), "rows": num_rows}
-    made = run_child("detections", job)
+    made = run_child("coco_results", job)
     say(
         f"labels: {made['rows']:,} results on {made['images']:,} images, "
         f"{made['detected']:,} detections of 80 photos x {made['copies']}"

@@ -70,6 +70,7 @@ def test_hostile_folder_gives_every_file_its_verdict(ran):
 # Causes that a folder of loose images and models without a service cannot meet.
 _ELSEWHERE = {
     *("unsafe_path", "broken_archive", "not_json", "bad_labels", "too_many_labels"),
+    *("unknown_image", "unknown_category", "duplicate_id"),
     *("refused", "bad_answer"),
 }
 

@@ -1,5 +1,6 @@
 """`fld filter` on a dataset: a new label version beside the old one, judged by other rules."""
 
+import contextlib
 import hashlib
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from engine.refilter import (
     global_rules,
     measure_shard,
     reduce_measures,
+    refilter_here,
     refilter_shard,
 )
 from engine.rejudge import Replay
@@ -195,12 +197,17 @@ def _run(
     for marker in markers.each():
         after.add(marker)
     todo = [shard for shard in shards if shard not in done]
-    for shard_done in _each(tasks(refilter_shard, spec, todo), len(done), len(shards), progress):
-        after.add(shard_done.marker)
-        classes.update(shard_done.classes)
-        if spec.commit:
-            markers.add(shard_done.marker)
-        raise_alarm(after.rules, job.rules)
+    if job.runner.kind == "serial":
+        results = refilter_here(spec, todo)
+    else:
+        results = (result for _, result in tasks(refilter_shard, spec, todo))
+    with contextlib.closing(results):  # an alarm waits for the shard that is being written
+        for shard_done in _each(results, len(done), len(shards), progress):
+            after.add(shard_done.marker)
+            classes.update(shard_done.classes)
+            if spec.commit:
+                markers.add(shard_done.marker)
+            raise_alarm(after.rules, job.rules)
     if version is not None:
         markers.save()
         digests = {rule: _digest(table) for rule, table in decisions.items()}
@@ -210,10 +217,10 @@ def _run(
 
 
 def _each(
-    results: Iterator[tuple[int, Refiltered]], done: int, total: int, progress: Progress
+    results: Iterator[Refiltered], done: int, total: int, progress: Progress
 ) -> Iterator[Refiltered]:
     progress("judged", done, total)
-    for number, (_, result) in enumerate(results, start=done + 1):
+    for number, result in enumerate(results, start=done + 1):
         yield result
         progress("judged", number, total)
 

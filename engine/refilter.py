@@ -1,7 +1,8 @@
 """One shard of a finished label version judged again and committed as a shard of another."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,13 +87,53 @@ def reduce_measures(
     return found
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A shard with new verdicts that is not committed yet."""
+
+    shard: int
+    before: Tables
+    images: pa.Table
+    rows: pa.Table
+    counts: RuleCounts
+
+
 def refilter_shard(spec: RefilterSpec, shard: int) -> Refiltered:
     """Judges a shard again and commits it to the new version."""
-    old = read_shard_tables(spec, shard)
-    images, rows, counts = rejudge(old.images, old.annotations, spec.replay, spec.decisions)
+    return _commit(spec, _judge(spec, shard, read_shard_tables(spec, shard)))
+
+
+def refilter_here(spec: RefilterSpec, shards: Sequence[int]) -> Generator[Refiltered]:
+    """All of the shards in this process, in order.
+
+    One is read ahead and the last one is still being written while one is judged: both wait for a
+    disk or a net, and compress without holding Python up.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        coming = deque(shards)
+        ahead = reader.submit(read_shard_tables, spec, coming[0]) if coming else None
+        written: Future[Refiltered] | None = None
+        while ahead is not None:
+            shard, tables = coming.popleft(), ahead.result()
+            ahead = reader.submit(read_shard_tables, spec, coming[0]) if coming else None
+            judged = _judge(spec, shard, tables)
+            if written is not None:
+                yield written.result()
+            written = writer.submit(_commit, spec, judged)
+        if written is not None:
+            yield written.result()
+
+
+def _judge(spec: RefilterSpec, shard: int, tables: Tables) -> Judged:
+    images, rows, counts = rejudge(tables.images, tables.annotations, spec.replay, spec.decisions)
+    return Judged(shard, tables, images, rows, counts)
+
+
+def _commit(spec: RefilterSpec, judged: Judged) -> Refiltered:
+    shard, images, rows = judged.shard, judged.images, judged.rows
     classes = count_classes(rows)
     if not spec.commit:
-        return Refiltered(marker_of(shard, images, rows, counts), classes)
+        return Refiltered(marker_of(shard, images, rows, judged.counts), classes)
     data: dict[str, Any] = {}
     if spec.target.pixels:
         keys = images["image_key"].filter(pc.equal(images["status"], "ok")).to_pylist()
@@ -103,8 +144,8 @@ def refilter_shard(spec: RefilterSpec, shard: int) -> Refiltered:
         images,
         rows,
         data,
-        Expected(old.images.num_rows, _count(old.annotations, ("source",))),
-        rules=pairs(counts),
+        Expected(judged.before.images.num_rows, _count(judged.before.annotations, ("source",))),
+        rules=pairs(judged.counts),
     )
     return Refiltered(marker, classes)
 

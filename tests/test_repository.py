@@ -8,6 +8,8 @@ import pytest
 import typer
 
 from engine import cli
+from engine.formats import FORMATS
+from filters import RULES
 from specialists import SPECIALISTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,3 +161,9 @@ def test_readme_lists_every_specialist():
 
 def test_golden_update_flag_is_off(request):
     assert not request.config.getoption("--update-golden"), "golden files were written, not tested"
+
+
+def test_readme_names_every_rule_and_format():
+    words = set(re.findall(r"`([a-z0-9_]+)`", readme()))
+    assert RULES.table.keys() - words == set()
+    assert FORMATS.table.keys() - words == set()

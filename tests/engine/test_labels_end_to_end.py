@@ -115,6 +115,17 @@ def test_a_filtered_file_keeps_its_records_word_for_word(tmp_path):
     assert "min_area" in told
 
 
+def test_rejects_are_drawn_where_there_are_pictures(tmp_path):
+    folder = photos(tmp_path, "1.png", "2.png", "5.png")
+    path, out = write(tmp_path, instances()), tmp_path / "clean.json"
+    _, told = filtered(path, out, AREA, f"source.images={folder}")
+    page = tmp_path / "clean.json.ledger" / "_run" / "reports" / "round-0.rejects.png"
+    assert page.name in told.replace("\n", "")
+    with Image.open(page) as picture:
+        colours = picture.convert("RGB").getcolors(1 << 20)
+    assert (0, 10, 200) in {colour for _, colour in colours}  # the photo of the row is there
+
+
 def test_the_same_filter_again_writes_the_same_bytes_and_another_is_refused(tmp_path):
     path, out = write(tmp_path, instances()), tmp_path / "clean.json"
     filtered(path, out, AREA)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,27 @@ RULES = [
 STRICTER = [{"rule": "min_score", "limits": {"*": 0.8}}]
 
 
-def dataset(tmp_path, *, rules=RULES, num_images=20, num_rows=8):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Datasets made once, by what is asked of them."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def dataset(made, tmp_path):
+    """A copy of a dataset of null and composer, in `out`."""
+
+    def copy(*, rules=RULES, num_images=20, num_rows=8):
+        name = hashlib.sha256(json.dumps([rules, num_images, num_rows]).encode()).hexdigest()
+        if not (made / name).exists():
+            annotated(made / name, rules, num_images, num_rows)
+        shutil.copytree(made / name / "out", tmp_path / "out")
+        return open_location(str(tmp_path / "out"))
+
+    return copy
+
+
+def annotated(tmp_path, rules, num_images, num_rows):
     raw = {
         "source": {"uri": "synthetic", "num_images": num_images, "shard_size": 5},
         "output": {"uri": str(tmp_path / "out")},
@@ -46,7 +67,6 @@ def dataset(tmp_path, *, rules=RULES, num_images=20, num_rows=8):
         "runner": {"kind": "serial"},
     }
     annotate(compose(parse_config(raw, (), "test")), Observer())
-    return open_location(str(tmp_path / "out"))
 
 
 def filtering(place, rules=RULES, **options):
@@ -75,16 +95,16 @@ def tables_of(place, version):
     return {name: d for name, d in digests(place, version).items() if name.endswith("parquet")}
 
 
-def test_the_rules_of_the_run_change_no_verdict_of_a_fresh_dataset(tmp_path):
-    place = dataset(tmp_path)
+def test_the_rules_of_the_run_change_no_verdict_of_a_fresh_dataset():
+    place = dataset()
     found = filter_dataset(filtering(place))
     assert found.name == "round-0.filter-1"
     assert tables_of(place, found.name) == tables_of(place, "round-0")
     assert set(table(place, found.name)["rule"].to_pylist()) >= {"min_score", "min_area", None}
 
 
-def test_a_filter_writes_a_version_beside_the_old_one_and_undo_goes_back(tmp_path):
-    place = dataset(tmp_path)
+def test_a_filter_writes_a_version_beside_the_old_one_and_undo_goes_back(tmp_path, dataset):
+    place = dataset()
     before = digests(place, "round-0")
     filter_dataset(filtering(place, STRICTER))
     assert find_version(place, None)[0] == "round-0.filter-1"
@@ -95,16 +115,16 @@ def test_a_filter_writes_a_version_beside_the_old_one_and_undo_goes_back(tmp_pat
         undo(place)
 
 
-def test_a_second_filter_with_the_same_rules_writes_the_same_bytes(tmp_path):
-    place = dataset(tmp_path)
+def test_a_second_filter_with_the_same_rules_writes_the_same_bytes(tmp_path, dataset):
+    place = dataset()
     first = filter_dataset(filtering(place, STRICTER)).name
     second = filter_dataset(filtering(place, STRICTER)).name
     assert (first, second) == ("round-0.filter-1", "round-0.filter-2")
     assert digests(place, first) == digests(place, second)
 
 
-def test_claims_that_a_looser_rule_keeps_come_back(tmp_path):
-    place = dataset(tmp_path)
+def test_claims_that_a_looser_rule_keeps_come_back(tmp_path, dataset):
+    place = dataset()
     filter_dataset(filtering(place, STRICTER))
     found = filter_dataset(filtering(place, []))
     kept = pc.equal(table(place, found.name)["status"].cast("string"), "kept")
@@ -113,8 +133,8 @@ def test_claims_that_a_looser_rule_keeps_come_back(tmp_path):
     assert counts["null/region/category/kept"] == 160
 
 
-def test_only_one_rule_leaves_the_other_verdicts(tmp_path):
-    place = dataset(tmp_path)
+def test_only_one_rule_leaves_the_other_verdicts(tmp_path, dataset):
+    place = dataset()
     loose = [{"rule": "min_score", "limits": {"*": 0.0}}, *RULES[1:]]
     found = filter_dataset(filtering(place, loose, only=["min_score"]))
     old, new = table(place, "round-0")["rule"], table(place, found.name)["rule"]
@@ -127,8 +147,8 @@ def test_only_one_rule_leaves_the_other_verdicts(tmp_path):
         filter_dataset(filtering(place, only=["nothing"]))
 
 
-def test_a_dry_run_tells_what_would_come_and_writes_nothing(tmp_path):
-    place = dataset(tmp_path)
+def test_a_dry_run_tells_what_would_come_and_writes_nothing(tmp_path, dataset):
+    place = dataset()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
     told = filter_dataset(filtering(place, STRICTER), dry_run=True)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
@@ -138,16 +158,16 @@ def test_a_dry_run_tells_what_would_come_and_writes_nothing(tmp_path):
 
 
 @pytest.mark.ray
-def test_ray_and_serial_write_the_same_bytes(tmp_path):
-    place = dataset(tmp_path)
+def test_ray_and_serial_write_the_same_bytes(tmp_path, dataset):
+    place = dataset()
     serial = filter_dataset(filtering(place, STRICTER)).name
     ray = filter_dataset(filtering(place, STRICTER, runner=RunnerConfig(kind="ray"))).name
     assert digests(place, serial) == digests(place, ray)
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-def test_pixels_are_copied_only_where_asked(tmp_path, pixels):
-    place = dataset(tmp_path)
+def test_pixels_are_copied_only_where_asked(tmp_path, dataset, pixels):
+    place = dataset()
     name = filter_dataset(filtering(place, STRICTER, pixels=pixels)).name
     with tarfile.open(f"{place.root}/{name}/000000.tar") as tar:
         listed = tar.getnames()
@@ -156,22 +176,22 @@ def test_pixels_are_copied_only_where_asked(tmp_path, pixels):
     assert len([member for member in listed if member.endswith("json")]) == 5
 
 
-def test_pixels_are_found_in_the_version_that_has_them(tmp_path):
-    place = dataset(tmp_path)
+def test_pixels_are_found_in_the_version_that_has_them(tmp_path, dataset):
+    place = dataset()
     filter_dataset(filtering(place, STRICTER))
     name = filter_dataset(filtering(place, pixels=True)).name
     assert digests(place, name)["000000.tar"] == digests(place, "round-0")["000000.tar"]
 
 
-def test_a_dataset_that_is_not_finished_is_refused(tmp_path):
-    place = dataset(tmp_path)
+def test_a_dataset_that_is_not_finished_is_refused(tmp_path, dataset):
+    place = dataset()
     (tmp_path / "out" / "round-0" / "_done" / "000002.json").unlink()
     with pytest.raises(ConfigError, match="round-0 has 3 of 4 shards; finish it"):
         filter_dataset(filtering(place))
 
 
-def test_an_extended_dataset_is_filtered_whole_from_the_version_that_has_it_all(tmp_path):
-    place = dataset(tmp_path)
+def test_an_extended_dataset_is_filtered_whole_from_the_version_that_has_it_all(tmp_path, dataset):
+    place = dataset()
     name = filter_dataset(filtering(place, STRICTER)).name
     (tmp_path / "out" / name / "_done" / "000003.json").unlink()  # as if it had come later
     with pytest.raises(ConfigError, match=r"round-0\.filter-1 has 3 of 4 shards; finish"):
@@ -181,8 +201,8 @@ def test_an_extended_dataset_is_filtered_whole_from_the_version_that_has_it_all(
     assert len(list((tmp_path / "out" / found.name / "_done").iterdir())) == 4
 
 
-def test_a_rule_that_rejects_nearly_everything_stops_the_filter(tmp_path):
-    place = dataset(tmp_path, rules=[], num_images=40, num_rows=50)
+def test_a_rule_that_rejects_nearly_everything_stops_the_filter(tmp_path, dataset):
+    place = dataset(rules=[], num_images=40, num_rows=50)
     with pytest.raises(StoppedError, match=r"'min_score' rejected 9[5-9].*% of .*alarm_share=1"):
         filter_dataset(filtering(place, [{"rule": "min_score", "limits": {"*": 1.0}}]))
     versions, current = read_versions(place)
@@ -190,8 +210,8 @@ def test_a_rule_that_rejects_nearly_everything_stops_the_filter(tmp_path):
     assert not versions["round-0.filter-1"].finished
 
 
-def test_a_killed_filter_is_finished_by_the_same_command(tmp_path):
-    place = dataset(tmp_path, num_images=400)
+def test_a_killed_filter_is_finished_by_the_same_command(tmp_path, dataset):
+    place = dataset(num_images=200)
     whole = filter_dataset(filtering(place, STRICTER)).name
     undo(place)
     command = [sys.executable, "-m", "engine.cli", "filter", f"source.uri={place.root}"]
@@ -206,11 +226,11 @@ def test_a_killed_filter_is_finished_by_the_same_command(tmp_path):
     running.send_signal(signal.SIGKILL)
     running.wait()
     committed = len(list(done.iterdir()))
-    assert 3 <= committed < 80
+    assert 3 <= committed < 40
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert read_versions(place)[1] == "round-0.filter-2"
     assert not (tmp_path / "out" / "round-0.filter-3").exists()
-    assert len(list(done.iterdir())) == 80
+    assert len(list(done.iterdir())) == 40
     undisturbed = filter_dataset(
         filtering(place, [{"rule": "min_score", "limits": {"*": 0.9}}])
     ).name
@@ -237,8 +257,8 @@ class CommonClass:
         return Verdicts(pc.equal(tables.annotations["text"], most).combine_chunks())
 
 
-def test_a_rule_over_the_whole_dataset_decides_once_for_all_shards(tmp_path):
-    place = dataset(tmp_path, rules=[])
+def test_a_rule_over_the_whole_dataset_decides_once_for_all_shards(tmp_path, dataset):
+    place = dataset(rules=[])
     rules = [RuleEntry(CommonClass())]
     job = filtering(place, [])
     found = filter_dataset(Filtering(output=place, rules=rules, options=[], runner=job.runner))
@@ -258,9 +278,9 @@ def test_a_rule_over_the_whole_dataset_decides_once_for_all_shards(tmp_path):
 FREQUENT = [{"rule": "frequent_text", "roles": ["region/category"], "max_images": 12}]
 
 
-def test_a_rule_over_the_whole_dataset_decides_the_same_when_it_is_asked_again(tmp_path):
+def test_a_rule_over_the_whole_dataset_decides_the_same_when_it_is_asked_again(tmp_path, dataset):
     """What it had rejected counts again, or it would come back."""
-    place = dataset(tmp_path, rules=[])
+    place = dataset(rules=[])
     first = filter_dataset(filtering(place, FREQUENT))
     assert 0 < first.after.rules["frequent_text"].rejected < 160
     second = filter_dataset(filtering(place, FREQUENT))
@@ -286,8 +306,8 @@ class SmallImage:
         )
 
 
-def test_an_image_rule_takes_its_rows_with_it_and_gives_them_back(tmp_path):
-    place = dataset(tmp_path, rules=[])
+def test_an_image_rule_takes_its_rows_with_it_and_gives_them_back(tmp_path, dataset):
+    place = dataset(rules=[])
     runner = RunnerConfig(kind="serial")
     all_of_them = Filtering(
         output=place,
@@ -307,8 +327,8 @@ def test_an_image_rule_takes_its_rows_with_it_and_gives_them_back(tmp_path):
     assert tables_of(place, back.name) == tables_of(place, "round-0")
 
 
-def test_the_levels_of_a_run_are_kept_for_the_versions_made_of_it(tmp_path):
-    place = dataset(tmp_path)
+def test_the_levels_of_a_run_are_kept_for_the_versions_made_of_it(tmp_path, dataset):
+    place = dataset()
     name = filter_dataset(filtering(place)).name
     versions, _ = read_versions(place)
     assert versions[name].levels == [["null"], ["composer"]] == versions["round-0"].levels

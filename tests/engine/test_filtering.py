@@ -95,7 +95,7 @@ def tables_of(place, version):
     return {name: d for name, d in digests(place, version).items() if name.endswith("parquet")}
 
 
-def test_the_rules_of_the_run_change_no_verdict_of_a_fresh_dataset():
+def test_the_rules_of_the_run_change_no_verdict_of_a_fresh_dataset(dataset):
     place = dataset()
     found = filter_dataset(filtering(place))
     assert found.name == "round-0.filter-1"

@@ -65,8 +65,8 @@ class Samples:
 
     def _table(self, path: str) -> pa.Table:
         try:
-            # training has workers of its own; and a script that ends at its first sample must not meet
-            # threads that are only just starting
+            # training has workers of its own, and a script that ends at its first sample must not
+            # meet threads that are only just starting
             return read_parquet(self.output, path, use_threads=False)
         except (ReadError, pa.ArrowInvalid) as err:
             raise damaged(self.output, path, err) from err

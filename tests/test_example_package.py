@@ -1,5 +1,6 @@
 """Other people's packages: tests/example_package, installed as theirs are, and used by commands."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -88,3 +89,20 @@ def test_option_of_an_installed_package_is_checked(shell, installed, config):
 def test_without_its_package_a_config_is_refused(shell, config):
     refused = succeed(shell.run("plan", config), code=2)
     assert "specialist 'dominant_color' is not known" in refused.said
+
+
+def test_rule_of_an_installed_package_judges(shell, installed):
+    listed = succeed(shell.run("rules", "no_shouting", variables=installed)).said
+    assert "written in capitals alone" in listed
+    captions = [
+        {"id": n, "image_id": 1, "caption": text}
+        for n, text in enumerate(["BIG SALE TODAY", "a dog in the USA", "NASA", ""], start=1)
+    ]
+    labels = shell.folder / "captions.json"
+    images = [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]
+    labels.write_text(json.dumps({"images": images, "annotations": captions}))
+    places = [f"source.uri={labels}", f"output.uri={shell.folder}/quiet.json"]
+    options = ["rules=[{rule: no_shouting}]", "runner.kind=serial"]
+    succeed(shell.run("filter", *places, *options, variables=installed))
+    quiet = json.loads((shell.folder / "quiet.json").read_text())["annotations"]
+    assert [record["id"] for record in quiet] == [2, 3, 4]

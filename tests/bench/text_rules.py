@@ -66,9 +66,8 @@ def text_rules(part: Part) -> list[Row]:
             f"{it['rows']:,} rows with {it['distinct']:,} texts "
             f"({it['rows'] / it['distinct']:.1f} x)"
         )
-        bar = "phrases" if name == "head nouns" else ""
         what = f"rules on {name} / {found['peer_is']}, {of}"
-        rows.append(_row(part, what, it["peer_ratio"], bar))
+        rows.append(_row(part, what, it["peer_ratio"], "phrases"))
         rows.append(_row(part, f"the same / nlp.pipe of every row, {of}", it["ratio"], ""))
     rows.append(Row("text rules", "all rules", found["texts_per_s"], "texts/s"))
     for row in rows:

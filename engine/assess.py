@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine import dataset
 from engine.errors import ConfigError
@@ -26,7 +25,7 @@ from engine.evaluate.pairs import Flags, flags_of
 from engine.evaluate.results import Assessment
 from engine.evaluate.truth import Truth
 from engine.formats.shapes import LabelSet, Part
-from engine.reading import read_tables
+from engine.reading import read_parquet, read_tables
 from engine.schema import ANNOTATIONS
 from engine.sink import ShardFiles
 from engine.source.shapes import Location
@@ -183,8 +182,7 @@ class _Reader:
             )
 
     def _read(self, name: str, columns: list[str]) -> pa.Table:
-        raw = self._output.read(f"{self._version}/{name}").data
-        return pq.read_table(pa.BufferReader(raw), columns=columns)
+        return read_parquet(self._output, f"{self._version}/{name}", columns)
 
 
 def _feed(

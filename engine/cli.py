@@ -30,7 +30,6 @@ from engine.label_commands import (
     run_export,
     run_filter,
     run_import,
-    truth_config,
 )
 from engine.overview import checks_table, failures_table, options_table, plan_overview
 from engine.progress import LogObserver, TerminalObserver
@@ -235,6 +234,16 @@ def evaluate(
         list[str] | None, typer.Option(help="boxes, words, captions or phrases; repeatable.")
     ] = None,
     min_iou: Annotated[float, typer.Option(help="Least overlap of a box with a true one.")] = 0.5,
+    match_case: Annotated[bool, typer.Option(help="Words must agree in case too.")] = False,
+    merged_boxes: Annotated[
+        bool, typer.Option(help="Hold a phrase against the one box around all its true boxes.")
+    ] = False,
+    count_missing: Annotated[
+        bool, typer.Option(help="Truth on images that the dataset has not counts as missed.")
+    ] = False,
+    count_extra: Annotated[
+        bool, typer.Option(help="Rows on images that the truth has not count as wrong.")
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw precision and recall by rule.")] = None,
     endpoint: Endpoint = None,
@@ -244,11 +253,15 @@ def evaluate(
     output = open_location(place, endpoint=endpoint, region=region)
     found = run_evaluate(
         output,
-        truth_config(truth, options or []),
+        labels_config(truth, truth, options or []),  # it is only read: no other place is needed
         version=version,
         source=source,
         families=family,
         min_iou=min_iou,
+        ignore_case=not match_case,
+        merged_boxes=merged_boxes,
+        count_missing=count_missing,
+        count_extra=count_extra,
     )
     out.print(found.tables())
     if json_ is not None:

@@ -311,6 +311,11 @@ class RayTasks:
                 yield running.pop(done[0]), ray.get(done[0])
             except ray.exceptions.RayTaskError as err:
                 raise _unwrapped(err) from err
+            except ray.exceptions.RayError as err:  # killed again and again: memory, most often
+                raise StoppedError(
+                    f"a process that judged a shard ended ({_first_line(err)}); is a node short of "
+                    "memory? The same command resumes"
+                ) from err
 
 
 def _pack(table: pa.Table) -> pa.Buffer:

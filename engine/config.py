@@ -181,6 +181,7 @@ class Config(_Strict):
             "rules": [_without(entry, _PATIENCE) for entry in self.rules],
             "seed": self.seed,
             "pixels": self.output.pixels,
+            **({} if self.output.views else {"views": False}),
         }
 
 

@@ -300,6 +300,15 @@ class Totals:
         return sum(self.images.values())
 
 
+def totals_of(output: Location, version: str) -> Totals:
+    """Everything that the markers of a label version count."""
+    markers, totals = Markers(output, version), Totals()
+    markers.load()
+    for marker in markers.each():
+        totals.add(marker)
+    return totals
+
+
 def _parquet(table: pa.Table) -> bytes:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", version="2.6")

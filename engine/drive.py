@@ -156,7 +156,11 @@ class Drive:
         config = self._job.config
         replacing = {s.name: s.replaces for s in self._job.specialists if s.replaces != "never"}
         target = Target(
-            self._output, VERSION, scratch_folder(self._output), config.output.pixels == "copy"
+            self._output,
+            VERSION,
+            scratch_folder(self._output),
+            pixels=config.output.pixels == "copy",
+            views=config.output.views,
         )
         return StageSpec(
             source=source_of(config),

@@ -37,7 +37,7 @@ def versions_table(output: Location) -> Table:
     versions, current = read_versions(output)
     table = _table("", ("version", "from", "made by"), ("kept", "rejected", "superseded"))
     table.add_column("what changed", overflow="fold")
-    totals = {name: _totals(output, name) for name in versions}
+    totals = {name: dataset.totals_of(output, name) for name in versions}
     for name, version in versions.items():
         counts = _by_status(totals[name].annotations)
         mark = f"{name} *" if name == current else name
@@ -67,14 +67,6 @@ def _changed(version: Version, totals: Mapping[str, dataset.Totals], name: str) 
         if now != was:
             changes.append(f"{rule} {now - was:+,}")
     return f"rejected: {', '.join(changes)}" if changes else "no verdict"
-
-
-def _totals(output: Location, version: str) -> dataset.Totals:
-    markers, totals = dataset.Markers(output, version), dataset.Totals()
-    markers.load()
-    for marker in markers.each():
-        totals.add(marker)
-    return totals
 
 
 def _by_status(annotations: Mapping[str, int]) -> dict[str, int]:

@@ -213,7 +213,7 @@ def _run(
         digests = {rule: _digest(table) for rule, table in decisions.items()}
         finished = replace(version, finished=True, decisions=digests)
         put_version(job.output, name, finished, current=True)
-    return Filtered(name, spec.parent, _totals(job.output, spec.parent), after, classes)
+    return Filtered(name, spec.parent, dataset.totals_of(job.output, spec.parent), after, classes)
 
 
 def _each(
@@ -247,14 +247,6 @@ def _digest(table: pa.Table) -> str:
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table.combine_chunks())
     return hashlib.sha256(sink.getvalue()).hexdigest()
-
-
-def _totals(output: Location, version: str) -> dataset.Totals:
-    markers, totals = dataset.Markers(output, version), dataset.Totals()
-    markers.load()
-    for marker in markers.each():
-        totals.add(marker)
-    return totals
 
 
 def _renewing(progress: Progress, lease: Lease) -> Progress:

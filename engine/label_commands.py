@@ -61,8 +61,7 @@ def run_filter(
     Raises:
         ConfigError: What is asked does not fit what is there.
     """
-    if job.config.specialists:
-        raise ConfigError("a filter runs no specialist; take `specialists` out, or `fld annotate`")
+    _refuse_specialists(job)
     output = _dataset_of(job)
     if output is None:
         if undo_last or only:
@@ -82,6 +81,14 @@ def run_filter(
         return 0
     _filter_dataset(job, output, out, only, dry_run=dry_run)
     return 0
+
+
+def _refuse_specialists(job: Job) -> None:
+    if job.config.specialists:
+        raise ConfigError(
+            "specialists: labels that exist are judged without any; take them out, or run "
+            "`fld annotate`"
+        )
 
 
 def _dataset_of(job: Job) -> Location | None:
@@ -135,7 +142,7 @@ def _draw(
 
     path = write_rejects(output, version, pictures, seed=seed)
     if path is not None:
-        out.print(f"20 random rejects are drawn in {path}", soft_wrap=True)
+        out.print(f"random rejects are drawn in {path}", soft_wrap=True)
 
 
 def _filter_labels(job: Job, out: Console, *, dry_run: bool, overwrite: bool) -> int:
@@ -218,11 +225,6 @@ def labels_config(labels: str, place: str, options: list[str]) -> Config:
     return parse_config(places, spelled, "import")
 
 
-def truth_config(truth: str, options: list[str]) -> Config:
-    """The config of true labels, which are read and written nowhere."""
-    return labels_config(truth, truth, options)
-
-
 def run_evaluate(
     output: Location,
     truth: Config,
@@ -230,9 +232,12 @@ def run_evaluate(
     version: str | None,
     source: str | None,
     families: list[str] | None,
-    min_iou: float,
+    **conventions: Any,
 ) -> Assessment:
-    """A label version held against labels in any format, or against another dataset."""
+    """A label version held against labels in any format, or against another dataset.
+
+    `conventions` are those of `engine.assess.assess`.
+    """
     name, chosen = find_version(output, version)
     place = open_location(truth.source.uri, **_reach(truth.source))
     true: LabelSet | Version
@@ -241,13 +246,12 @@ def run_evaluate(
     else:
         true = open_labels(truth.source, truth).labels
     rules = [str(entry["rule"]) for entry in chosen.rules] if chosen.rules else None
-    return assess(
-        output, name, true, min_iou=min_iou, source=source, families=families, rules=rules
-    )
+    return assess(output, name, true, source=source, families=families, rules=rules, **conventions)
 
 
 def run_import(job: Job, out: Console, *, overwrite: bool) -> int:
     """Makes a dataset of labels; returns how many images have a failure."""
+    _refuse_specialists(job)
     opened = open_labels(job.config.source, job.config)
     output = open_location(job.config.output.uri, **_reach(job.config.output))
     importing = Importing(job.config, job.rules, opened, output)

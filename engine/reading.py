@@ -87,7 +87,12 @@ def read_pixels(output: Location, version: str, shard: int, keys: list[str]) -> 
     return dict(ancestry.read_pixels(output, versions, shard, keys))
 
 
-def read_parquet(output: Location, path: str, *, use_threads: bool = True) -> pa.Table:
-    """A whole Parquet file of the dataset; without threads where others do the same beside it."""
+def read_parquet(
+    output: Location, path: str, columns: list[str] | None = None, *, use_threads: bool = True
+) -> pa.Table:
+    """A Parquet file of the dataset, all columns or those named.
+
+    Without threads where others do the same beside it.
+    """
     source = pa.BufferReader(output.read(path).data)
-    return pq.read_table(source, use_threads=use_threads, pre_buffer=use_threads)
+    return pq.read_table(source, columns=columns, use_threads=use_threads, pre_buffer=use_threads)

@@ -59,6 +59,11 @@ def annotate(
     """
     levels = levels_of(job)
     _refuse_global_rules(job)
+    if job.config.output.kind not in ("auto", "dataset"):
+        raise ConfigError(
+            f"output.kind is {job.config.output.kind!r}; a run writes a dataset, and `fld export` "
+            "writes it in other formats"
+        )
     output = open_output(job.config)
     specs = prepare(job)
     identity = {

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tarfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +16,10 @@ from engine.config import parse_config
 from engine.errors import ConfigError, LabelsError
 from engine.exchange import Keys, read_origin
 from engine.formats import FORMATS
+from engine.job import Observer
 from engine.label_commands import filter_job, run_export, run_filter, run_import
 from engine.reading import read_failures, read_image, read_tables
+from engine.run import annotate
 from engine.source.filesystem import open_location
 
 CATEGORIES = [{"id": 3, "name": "cat", "supercategory": "animal"}, {"id": 7, "name": "dog"}]
@@ -287,9 +290,6 @@ def test_shards_are_cut_as_asked_and_the_plan_names_every_image(tmp_path):
 
 
 def test_a_dataset_of_models_is_exported_with_ids_of_its_own(tmp_path):
-    from engine.job import Observer
-    from engine.run import annotate
-
     raw = {
         "source": {"uri": "synthetic", "num_images": 6},
         "output": {"uri": str(tmp_path / "out")},
@@ -351,3 +351,26 @@ def test_a_row_that_breaks_the_table_costs_its_image_its_rows_and_no_other(tmp_p
         0,
         None,
     )
+
+
+def test_an_import_or_filter_that_names_a_specialist_is_refused(tmp_path):
+    path = write(tmp_path, instances())
+    with pytest.raises(ConfigError, match="labels that exist are judged without any"):
+        imported(path, tmp_path / "out", "specialists=[{kind: composer}]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_takes_the_options_of_its_output_or_refuses_them(tmp_path):
+    raw = {
+        "source": {"uri": "synthetic", "num_images": 3},
+        "output": {"uri": str(tmp_path / "out"), "views": False},
+        "specialists": [{"kind": "null"}],
+        "runner": {"kind": "serial"},
+    }
+    annotate(compose(parse_config(raw, (), "test")), Observer())
+    with tarfile.open(tmp_path / "out" / "round-0" / "000000.tar") as tar:
+        assert {name.rpartition(".")[2] for name in tar.getnames()} == {"jpg"}
+    with pytest.raises(ConfigError, match=r"differences: views: false -> nothing"):
+        annotate(compose(parse_config(raw, ["output.views=true"], "test")), Observer())
+    with pytest.raises(ConfigError, match=r"output\.kind is 'coco'; a run writes a dataset"):
+        annotate(compose(parse_config(raw, ["output.kind=coco"], "test")), Observer())

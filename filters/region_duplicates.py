@@ -27,7 +27,7 @@ from filters.columns import (
     image_places,
     is_word,
     links,
-    one_chunk,
+    lost_against,
     row_scores,
     words_of,
 )
@@ -261,17 +261,5 @@ def _lost_against(
 
     `places` are the rows of the regions, `numbers` what was measured of those that lost.
     """
-    lost = places[better >= 0]
-    rejected = np.zeros(rows.num_rows, bool)
-    rejected[lost] = True
-    measured = np.full(rows.num_rows, np.nan, np.float32)
-    measured[lost] = numbers
-    winner = np.full(rows.num_rows, -1, np.int64)
-    winner[lost] = places[better[better >= 0]]
-    against = one_chunk(rows["annotation_id"]).take(pa.array(winner, mask=~rejected))
-    return Verdicts(
-        pa.array(rejected),
-        measured=pa.array(measured, from_pandas=True),
-        limit=limit,
-        against=against,
-    )
+    has_lost = better >= 0
+    return lost_against(rows, places[has_lost], places[better[has_lost]], numbers, limit)

@@ -30,7 +30,7 @@ from engine.formats.label_files import (
     stream,
     whole_image_class,
 )
-from engine.formats.records import number_and_record, numbered, skeleton_of
+from engine.formats.records import numbered, own_and_added, skeleton_of
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.formats.xml_files import Container, XmlError, attribute, text_element
 from engine.source.shapes import ReadError
@@ -308,14 +308,7 @@ class _Writer:
         skeleton = skeleton_of(image["extra"] or "")
         if skeleton is None:
             return None
-        kept: dict[int, str] = {}
-        added: list[Row] = []
-        for row in rows:
-            own = number_and_record(row["extra"])
-            if own is not None:
-                kept[own[0]] = own[1]
-            else:
-                added.append(row)
+        kept, added = own_and_added(rows)
         shapes = self._shapes(added)
         return xml_files.join_elements(skeleton, kept, shapes, tag="image", indent="\n    ")
 

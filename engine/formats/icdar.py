@@ -32,7 +32,7 @@ from engine.formats.label_files import (
     stream,
     write_each,
 )
-from engine.formats.records import as_json
+from engine.formats.records import as_json, own_line, said_of
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.source.labels import LabelError
 from engine.source.shapes import Location, ReadError
@@ -178,10 +178,10 @@ def _files(labels: LabelSet, is_own: bool, left_out: LeftOut) -> Iterator[tuple[
     paths = Paths()
     for part in labels.parts:
         for image, rows in images_of(part):
-            about = _about(image["extra"]) if is_own else {}
+            about = said_of(image["extra"]) if is_own else {}
             if is_own and not about and not rows:
                 continue  # it had no file, or a broken one
-            lines = [_own_line(row) if is_own else None for row in rows]
+            lines = [own_line(row["extra"]) if is_own else None for row in rows]
             spelled = [
                 line if line is not None else _spelled(row, left_out)
                 for line, row in zip(lines, rows, strict=True)
@@ -197,22 +197,6 @@ def _files(labels: LabelSet, is_own: bool, left_out: LeftOut) -> Iterator[tuple[
 def _gt_path(uri: str) -> str:
     folder, slash, name = changed_stem(uri, ".txt").rpartition("/")
     return f"{folder}{slash}gt_{name}"
-
-
-def _about(extra: str | None) -> dict[str, Any]:
-    try:
-        said = json.loads(extra or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _own_line(row: Row) -> str | None:
-    try:
-        line = json.loads(row["extra"] or "")
-    except ValueError:
-        return None
-    return line if isinstance(line, str) and "\n" not in line else None
 
 
 def _spelled(row: Row, left_out: LeftOut) -> str | None:

@@ -34,8 +34,8 @@ from engine.formats.label_files import (
 )
 from engine.formats.records import (
     cut,
-    number_and_record,
     numbered,
+    own_and_added,
     skeleton_of,
 )
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
@@ -243,14 +243,7 @@ def _own_file(image: Row, rows: list[Row], left_out: LeftOut) -> tuple[str, str]
     skeleton = skeleton_of(image["extra"] or "")
     if skeleton is None:
         return None
-    kept: dict[int, str] = {}
-    added: list[Row] = []
-    for row in rows:
-        own = number_and_record(row["extra"])
-        if own is not None:
-            kept[own[0]] = own[1]
-        else:
-            added.append(row)
+    kept, added = own_and_added(rows)
     path = json.loads(image["extra"]).get("path") or changed_stem(image["uri"], ".json")
     return str(path), skeleton.join(kept, _shapes(added, left_out), comma=",")
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -116,3 +117,36 @@ def number_and_record(extra: str | None) -> tuple[int, str] | None:
         return None
     is_ours = isinstance(place, int) and place >= 0 and isinstance(record, str)
     return (place, record) if is_ours else None
+
+
+def own_and_added(
+    rows: Sequence[dict[str, Any]],
+) -> tuple[dict[int, str], list[dict[str, Any]]]:
+    """The records of rows that came from this file by their place in it, and the other rows."""
+    own: dict[int, str] = {}
+    added: list[dict[str, Any]] = []
+    for row in rows:
+        found = number_and_record(row["extra"])
+        if found is None:
+            added.append(row)
+        else:
+            own[found[0]] = found[1]
+    return own, added
+
+
+def said_of(extra: str | None) -> dict[str, Any]:
+    """What `extra` holds as an object; nothing if it is something else."""
+    try:
+        said = json.loads(extra or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def own_line(extra: str | None) -> str | None:
+    """The line of text that `extra` holds; null if it is something else."""
+    try:
+        line = json.loads(extra or "")
+    except ValueError:
+        return None
+    return line if isinstance(line, str) and "\n" not in line else None

@@ -39,7 +39,7 @@ from engine.formats.label_files import (
     without,
     write_each,
 )
-from engine.formats.records import number_and_record, numbered, skeleton_of
+from engine.formats.records import numbered, own_and_added, skeleton_of
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.formats.xml_files import XmlError, element, text_element
 from engine.source.labels import LabelError
@@ -305,13 +305,8 @@ def own_file(image: Row, rows: list[Row], left_out: LeftOut) -> tuple[str, bytes
     if skeleton is None:
         return None
     about = json.loads(image["extra"])
-    kept, added = {}, []
-    for row in rows:
-        own = number_and_record(row["extra"])
-        if own is not None:
-            kept[own[0]] = own[1]
-        elif can_write(row, left_out):
-            added.append(_object(row))
+    kept, others = own_and_added(rows)
+    added = [_object(row) for row in others if can_write(row, left_out)]
     text = xml_files.join_elements(skeleton, kept, added, tag="annotation", indent="\n  ")
     encoding = about.get("encoding")
     encoding = encoding if encoding in xml_files.ENCODINGS else "utf-8"

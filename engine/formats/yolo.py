@@ -30,7 +30,7 @@ from engine.formats.label_files import (
     write_each,
 )
 from engine.formats.picture_sizes import read_size
-from engine.formats.records import as_json
+from engine.formats.records import as_json, own_line, said_of
 from engine.formats.shapes import Header, LabelSet, Place, ReadOptions
 from engine.formats.yolo_layout import (
     YAML,
@@ -270,7 +270,7 @@ class _Writer:
         for part in labels.parts:
             for image, rows in images_of(part):
                 self._written.add(hash(_bare(image["uri"])))
-                about = _about(image["extra"]) if self._is_own else {}
+                about = said_of(image["extra"]) if self._is_own else {}
                 if self._is_own and not about and not rows:
                     continue
                 lines = self._lines(image, rows)
@@ -283,7 +283,7 @@ class _Writer:
         self.left_out.count(said, self._paths.renamed)
 
     def _lines(self, image: Row, rows: list[Row]) -> list[str]:
-        own = [_own_line(row) if self._is_own else None for row in rows]
+        own = [own_line(row["extra"]) if self._is_own else None for row in rows]
         fresh = [row for row, line in zip(rows, own, strict=True) if line is None]
         fresh = [row for row in fresh if self._can_write(row)]
         as_outlines = any(row["polygon"] for row in fresh)
@@ -350,22 +350,6 @@ class _Writer:
 
 def _bare(path: str) -> str:
     return changed_stem(path.rpartition("/")[2], "")
-
-
-def _about(extra: str | None) -> dict[str, Any]:
-    try:
-        said = json.loads(extra or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _own_line(row: Row) -> str | None:
-    try:
-        line = json.loads(row["extra"] or "")
-    except ValueError:
-        return None
-    return line if isinstance(line, str) and "\n" not in line else None
 
 
 def _label_path(uri: str) -> str:

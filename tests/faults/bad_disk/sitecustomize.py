@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 _COMMIT_PAUSE_S = float(os.environ.get("FLD_TEST_COMMIT_PAUSE_S", "0"))
+_COMMIT_GATE = os.environ.get("FLD_TEST_COMMIT_GATE")  # nothing more is committed until it exists
 _SLOW_FOLDER = os.environ.get("FLD_TEST_SLOW_FOLDER")
 _FULL_OUTPUT = os.environ.get("FLD_TEST_FULL_OUTPUT")  # full once it holds two complete shards
 _STOP_AFTER = os.environ.get("FLD_TEST_STOP_AFTER_DELETING")
@@ -20,6 +21,17 @@ def _replace_and_wait(source, target, **options):
     path = os.fspath(target)
     if "/round-0/" in path and path.endswith((".tar", ".parquet")):
         time.sleep(_COMMIT_PAUSE_S)
+
+
+def _replace_when_open(source, target, **options):
+    """The first shard is committed, the others wait for the gate, a minute at most."""
+    path = Path(os.fspath(target))
+    is_marker = path.parent.name == "_done"
+    first = is_marker and not any(path.parent.glob("*.json"))
+    end = time.monotonic() + 60
+    while is_marker and not first and not Path(_COMMIT_GATE).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    _replace(source, target, **options)
 
 
 def _scandir_slowly(path="."):
@@ -53,6 +65,8 @@ if _STOP_AFTER and Path(_STOP_AFTER).exists():
     os.rmdir, os.unlink = _then_stop(_rmdir), _then_stop(_unlink)
 if _COMMIT_PAUSE_S:
     os.replace = _replace_and_wait
+if _COMMIT_GATE:
+    os.replace = _replace_when_open
 if _SLOW_FOLDER:
     os.scandir = _scandir_slowly
 if _FULL_OUTPUT:

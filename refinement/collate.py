@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -58,14 +58,14 @@ class Stream(Protocol):
     """Examples in a seeded order without end; any position can be asked for."""
 
     @property
-    def len_epoch(self) -> int:
-        """Positions after which all examples of the split have come once."""
+    def len_epoch(self) -> Mapping[str, int]:
+        """How many different examples there are of each task."""
 
     def at(self, position: int) -> Example:
         """The example at a position."""
 
-    def batch(self, start: int, n: int) -> Sequence[Example]:
-        """Those of `n` positions from `start` on."""
+    def batch(self, start: int, count: int, /) -> Sequence[Example]:
+        """Those of that many positions from `start` on."""
 
 
 @dataclass
@@ -152,8 +152,8 @@ class Collator:
         """The examples of `count` positions from `start` on, in as many equal parts.
 
         An example that the model has no positions for, or whose picture does not decode, is left
-        out and counted; the one that stands an epoch later takes its place, so that which examples
-        a step has depends on nothing but its number. Without `replace` its place stays empty, and
+        out and counted; the one that stands as many places later as there are examples takes its
+        place, so that which examples a step has depends on nothing but its number. Without `replace` its place stays empty, and
         where all are, there is no batch.
 
         Raises:
@@ -179,9 +179,10 @@ class Collator:
         return made
 
     def _candidates(self, stream: Stream, position: int) -> Iterator["_Spelt"]:
-        """What stands at a position in the epochs that follow."""
+        """What stands at a position, further and further on."""
+        distance = sum(stream.len_epoch.values())
         for again in range(1, _MOST_TRIES):
-            later = stream.at(position + again * stream.len_epoch)
+            later = stream.at(position + again * distance)
             yield _Spelt(*next(iter(self._spell([later]))))
 
     def _first_that_fits(

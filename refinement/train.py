@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.config import RunnerConfig, difference
 from engine.errors import ConfigError, TrainingError
@@ -35,7 +35,7 @@ class TrainJob:
         folder: Where all of this training goes; seen by all workers.
         options: How.
         weights: Share of each task in the mixture; null: as the pairs have them.
-        without_fold: The fold whose images are not learnt; null: all are.
+        without_fold: Number of folds and one of them, whose images are not learnt; null: all are.
         seed: Of order, dropout and adapters.
         runner: Where: `serial` is this process.
     """
@@ -47,7 +47,7 @@ class TrainJob:
     options: TrainOptions = field(default_factory=TrainOptions)
     revision: str | None = None
     weights: dict[str, float] | None = None
-    without_fold: int | None = None
+    without_fold: tuple[int, int] | None = None
     seed: int = 0
     runner: RunnerConfig = field(default_factory=RunnerConfig)
 
@@ -149,25 +149,19 @@ def open_streams(job: TrainJob) -> tuple[Stream, Stream | None]:
 
     pairs = Pairs.open(job.pairs, job.output)
 
-    def stream(split: str) -> Stream:
-        found: Stream = pairs.stream(
+    def stream(split: Literal["train", "valid"]) -> Stream:
+        return pairs.stream(
             split=split, seed=job.seed, weights=job.weights, without_fold=job.without_fold
         )
-        return found
 
     learns = stream("train")
-    if learns.len_epoch == 0:
-        raise ConfigError(
-            f"pairs {job.pairs}: no example to learn; the dataset has no kept annotation of a "
-            "wanted task"
-        )
     if job.options.validate_every is None:
         return learns, None
     checks = stream("valid")
-    if checks.len_epoch == 0:
+    if not sum(checks.len_epoch.values()):
         raise ConfigError(
             f"pairs {job.pairs}: no example to validate on; set train.validate_every=null, "
-            "or make pairs with a larger validation share"
+            "or make pairs with a larger valid_share"
         )
     return learns, checks
 

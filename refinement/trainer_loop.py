@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from engine.errors import StoppedError, TrainingError
 from engine.formats.florence2_tasks import TASKS
@@ -22,15 +22,6 @@ from refinement.train_options import TrainOptions
 from refinement.trainee import Trainee
 
 _BEST = "best"  # folder of the weights of the lowest validation loss, while patience waits
-
-
-class Examples(Protocol):
-    """Where the examples come from; `refinement.pairs` has the real one."""
-
-    def stream(
-        self, *, split: str, seed: int, weights: dict[str, float] | None, without_fold: Any
-    ) -> Stream:
-        """Those of a split (`train` or `valid`) in the order of a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +244,7 @@ class Loop:
         """The loss on the validation split, over all workers; without dropout or smoothing."""
         import torch
 
-        count = min(stream.len_epoch, self._options.validation_examples)
+        count = min(sum(stream.len_epoch.values()), self._options.validation_examples)
         workers = self._accelerator.num_processes
         size = max(step.batch_size // workers // self._options.accumulate, 1)
         first = range(self._accelerator.process_index * size, count, workers * size)

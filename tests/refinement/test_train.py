@@ -27,6 +27,8 @@ from tests.refinement.trainings import png
 from tests.shards import dataset
 
 TIMES = ("seconds", "examples_per_s")
+# Ray warns itself as it imports its own data library.
+RAYS_OWN = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 FILES = ("model/model.safetensors", "checkpoint-000008/training.safetensors")
 
 
@@ -221,6 +223,7 @@ def test_a_start_that_is_none_is_refused_before_anything_is_written(job, tmp_pat
 
 
 @pytest.mark.ray
+@RAYS_OWN
 @pytest.mark.slow
 def test_a_ray_worker_comes_to_the_same_bytes_and_two_to_nearly_the_same(whole, job, tmp_path):
     told = []
@@ -237,6 +240,7 @@ def test_a_ray_worker_comes_to_the_same_bytes_and_two_to_nearly_the_same(whole, 
 
 
 @pytest.mark.ray
+@RAYS_OWN
 def test_an_error_of_a_ray_worker_is_told_as_it_is(job):
     wild = with_options(job, learning_rate=1e30, clip_norm=None)
     with pytest.raises(TrainingError, match=r"lower learning rate than 1e.30"):

@@ -32,7 +32,8 @@ _MAX_SHAPES = 3
 _TRIES = 32  # places drawn for a shape before the scene does without it; the first always fits
 _MIN_CONTRAST = 215.0  # of shape and backdrop, in `contrast`'s unit
 _FINE = 8  # samples per pixel and axis along an edge
-_PURPOSE = 3  # of the random numbers; the other world's have 0 to 2
+_LIGHT, _TINT = 8, 2  # a shade's difference from the colour named: of all channels, of each
+_PURPOSES = (3, 4)  # of the random numbers: what there is, its shades; the other world has 0 to 2
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,12 @@ class PlainScene:
         spans = [(phrase.start, phrase.end) for phrase, _ in named]
         return claims(
             image_key=[image_key] * sum(counts),
-            annotation_id=[brief] + [None] * (sum(counts) - 1),
+            annotation_id=[brief, *[None] * (sum(counts) - 1)],
             kind=_repeated(("text", "region", "grounding"), counts),
-            role=["brief", "detailed", "more_detailed"]
-            + _repeated(("category", "phrase"), counts[1:]),
+            role=[
+                *("brief", "detailed", "more_detailed"),
+                *_repeated(("category", "phrase"), counts[1:]),
+            ],
             text=[captions.brief, captions.detailed, captions.more_detailed]
             + [shape.name for shape in shapes]
             + [captions.brief[start:end] for start, end in spans],
@@ -100,11 +103,16 @@ class PlainScene:
         )
 
     def _paint(self) -> Image.Image:
-        picture = Image.new("RGB", (self.width, self.height), BACKDROP_COLOURS[self.backdrop])
-        for shape in self.shapes:
+        named = [BACKDROP_COLOURS[self.backdrop], *(COLOURS[s.colour] for s in self.shapes)]
+        rng = np.random.default_rng([self.seed, self.index, self.width, self.height, _PURPOSES[1]])
+        # a shade of each colour, so that no two scenes of thousands are the same picture
+        light = rng.integers(-_LIGHT, _LIGHT + 1, (len(named), 1))
+        jitter = light + rng.integers(-_TINT, _TINT + 1, (len(named), 3))
+        ground, *shades = map(tuple, np.clip(np.array(named) + jitter, 0, 255).tolist())
+        picture = Image.new("RGB", (self.width, self.height), ground)
+        for shape, shade in zip(self.shapes, shades, strict=True):
             x_min, y_min, x_max, _ = map(int, shape.box)
-            mask = _stamp(shape.name, x_max - x_min)
-            picture.paste(COLOURS[shape.colour], (x_min, y_min), mask)
+            picture.paste(shade, (x_min, y_min), _stamp(shape.name, x_max - x_min))
         return picture
 
 
@@ -129,7 +137,7 @@ def plain_scene(seed: int, index: int, *, size: tuple[int, int] = PLAIN_SIZE) ->
         raise ConfigError(
             f"plain_scene: size {width}x{height}; each side must be a multiple of {_UNIT} px"
         )
-    rng = np.random.default_rng([seed, index, width, height, _PURPOSE])
+    rng = np.random.default_rng([seed, index, width, height, _PURPOSES[0]])
     # all at once: a call per number would take longer than everything else
     draws = iter(rng.random(2 + _MAX_SHAPES * (3 + 2 * _TRIES)).tolist())
     backdrop, shapes = _lay_out(lambda n: int(next(draws) * n), width, height)
@@ -185,7 +193,8 @@ def _stamp(name: str, side: int) -> Image.Image:
 
 def _ring(shape: PlainShape) -> list[list[float]]:
     x_min, y_min, x_max, _ = shape.box
-    return [(_outline(shape.name, int(x_max - x_min)) + (x_min, y_min)).ravel().tolist()]
+    points = np.add(_outline(shape.name, int(x_max - x_min)), [x_min, y_min])
+    return [points.ravel().tolist()]
 
 
 def _repeated(words: tuple[str, ...], counts: tuple[int, ...]) -> list[str]:

@@ -8,7 +8,9 @@ from engine.errors import ConfigError
 from engine.formats.shapes import Header, LabelSet, Part
 from engine.schema import image_rows
 from engine.source.synthetic import scene_uris
-from engine.synthetic.labels import BLOCK, WORLDS, true_rows
+from engine.synthetic.labels import WORLDS, true_rows
+
+_PART = 256  # images that are laid out together
 
 
 def truth_labels(seed: int, num_images: int, world: str) -> LabelSet:
@@ -38,8 +40,8 @@ def truth_labels(seed: int, num_images: int, world: str) -> LabelSet:
 
 
 def _parts(seed: int, num_images: int, world: str) -> Iterator[Part]:
-    for first in range(0, num_images, BLOCK):
-        indices = range(first, min(first + BLOCK, num_images))
+    for first in range(0, num_images, _PART):
+        indices = range(first, min(first + _PART, num_images))
         yield Part(_images(indices, world), true_rows(world, seed, indices))
 
 

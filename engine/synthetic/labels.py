@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import ConfigError
+from engine.schema import CLAIM, claims
 from engine.synthetic.noise import add_noise
 from engine.synthetic.outlines import CLASSES
 from engine.synthetic.plain import PLAIN_CLASSES, PLAIN_SIZE, plain_scene
 from engine.synthetic.world import DEFAULT_SIZE, scene
 
-BLOCK = 256  # scenes that are broken together; another number breaks others
+BLOCK = 64  # scenes broken together: one read, all laid out; another number breaks other labels
 _INVENTED_SHARE = 1 / 3  # of the share: then as many labels as objects, precision = recall
 _BROKEN = ("missing", "wrong_class", "shifted", "wrong_caption")
 
@@ -126,15 +127,15 @@ def _break_groundings(
     text_ids = truth["text_id"].take(places)
     places = places[~pc.is_in(text_ids, retold.combine_chunks()).to_numpy()]
     phrases = truth.take(places)
-    at = phrases.schema.get_field_index("kind")
-    kinds = phrases["kind"]
     # the noise model breaks regions; a phrase that is left keeps its words, as its span does
-    regions = phrases.set_column(
-        at, phrases.schema.field(at), pa.array(["region"] * len(places)).dictionary_encode()
-    )
+    regions = _of_kind(phrases, "region")
     broken, log = add_noise(regions, share=share, seed=seed, kinds=["missing", "shifted"])
     left = _left(phrases, log)
-    return broken.set_column(at, phrases.schema.field(at), kinds.take(left)), places[left]
+    return _of_kind(broken, "grounding"), places[left]
+
+
+def _of_kind(rows: pa.Table, kind: str) -> pa.Table:
+    return claims(**{**{name: rows[name] for name in CLAIM.names}, "kind": kind})
 
 
 def _left(rows: pa.Table, log: pa.Table) -> _Places:

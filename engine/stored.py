@@ -39,7 +39,7 @@ _LISTED = pa.schema([*LISTING, ("shard", pa.int32())])
 _FACTS = ["image_key", "uri", "size_bytes", "status"]
 # Second entry of a place whose picture is in no tar; where its own source has it comes after that.
 _ORIGINAL = "original"
-_AT_ONCE = 1024  # shards whose tables are asked for at a time: some 100 MB of them
+_AT_ONCE = 64  # shards whose tables are asked for before anybody looks at them
 
 
 @dataclass(frozen=True, kw_only=True)

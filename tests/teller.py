@@ -1,5 +1,6 @@
 """A specialist that tells who it is and what it was shown, and can be made to fail or to wait."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ import pyarrow as pa
 
 from engine.protocols import Answer, Image, Need, Replaces, Resources
 from engine.schema import claims
+
+PAUSE = "FLD_TEST_PAUSE_S"  # how long a batch takes
 
 
 @dataclass(kw_only=True)
@@ -22,7 +25,8 @@ class Teller:
         requires: What it wants to be shown.
         fails_on: Images whose key starts like this fail, until there is a file `mended`.
         mended: Path of that file.
-        pause_s: How long a batch takes.
+        tells_failing: Whether it tells of those it fails on too.
+        shift: Of its boxes to the right, px.
         memory: What it says it needs, bytes.
     """
 
@@ -32,7 +36,8 @@ class Teller:
     requires: tuple[str, ...] = ()
     fails_on: str | None = None
     mended: str = ""
-    pause_s: float = 0.0
+    tells_failing: bool = False
+    shift: int = 0
     memory: int | None = None
     quiet_limit: int | None = None
     produces: tuple[str, ...] = field(init=False, default=("region/category",))
@@ -54,16 +59,17 @@ class Teller:
 
     def annotate(self, images: Sequence[Image], rows: pa.Table) -> Answer:
         assert self.is_loaded
-        time.sleep(self.pause_s)
+        time.sleep(float(os.environ.get(PAUSE, "0")))
         keys, ids = (rows[name].to_pylist() for name in ("image_key", "annotation_id"))
         shown = list(zip(keys, ids, strict=True))
-        telling = [i for i in images if self.tells != "nothing" and not self._fails(i)]
+        telling = [i for i in images if self.tells_failing or not self._fails(i)]
+        telling = telling if self.tells != "nothing" else []
         table = claims(
             image_key=[image.image_key for image in telling],
             kind="region",
             role="category",
             text=self.tells,
-            box=[[0, 0, image.width, image.height] for image in telling],
+            box=[[self.shift, 0, self.shift + i.width, i.height] for i in telling],
             parents=[[row for key, row in shown if key == i.image_key] for i in telling],
         )
         failures = [(i.image_key, "refused", "will not") for i in images if self._fails(i)]

@@ -77,7 +77,8 @@ class PartConfig(_Place):
     columns: list[str] = []
     boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
-    version: str | None = None  # of a dataset
+    version: str | None = None  # of a dataset, as the next one
+    labels: bool = True  # whether its rows come along
     world: str | None = None  # of synthetic scenes, as the next two
     noise: float | None = Field(None, ge=0, le=1)
     gives: list[str] = []

@@ -4,6 +4,7 @@ A policy is pure: from labels and predictions side by side to a decision on each
 stands in all of them, and so does every label the predictor was not asked about.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
@@ -76,9 +77,9 @@ class Append:
     """
 
     agree_iou: float = 0.5
-    min_add_score: float = 0.5
+    min_add_score: float = 0.35
     min_text_score: float = 0.3
-    min_agreement: float = 0.2
+    min_agreement: float = 0.1
 
     def __post_init__(self) -> None:
         _check_shares("append", self, positive=("agree_iou",))
@@ -167,7 +168,8 @@ class Consensus:
     - One whose partner has its text, at less overlap, is moved; one whose partner has another text,
       at `agree_iou` or more, is renamed: replaced, box and text, by what the predictor said, if
       that is certain enough, else contested.
-    - One without a partner is superseded: the predictor looked and saw nothing of the kind.
+    - One without a partner is superseded: the predictor looked and saw nothing of the kind. But not
+      where it overlooks more than it corrects, see `max_unseen_ratio`: then contested.
     - A prediction without a partner is added if it is certain enough.
 
     Captions of an image differ without contradicting each other: those of `replace_texts` give way
@@ -189,7 +191,10 @@ class Consensus:
         min_text_score: Least certainty of a caption that is added or replaces one.
         trust_score: Labels with a certainty of their own of this or more are contested where they
             would have been moved, renamed or superseded. Null: none is trusted.
-        keep_unsupported: Contest labels the predictor does not see, instead of superseding them.
+        max_unseen_ratio: Labels without a partner are superseded where there are at most so many
+            for each one moved or renamed, by kind and role in the shard; 0 supersedes none, null
+            all. Silence says either that a label is wrong or that the predictor is blind, and only
+            what it contradicts tells how wrong labels are.
         min_agreement: Of the labels of a kind and role in a shard the predictor must support this
             share, or all it contradicts is contested and nothing added: it knows other classes, or
             nothing.
@@ -198,18 +203,23 @@ class Consensus:
     """
 
     agree_iou: float = 0.5
-    near_iou: float = 0.1
-    support_score: float = 0.05
-    min_move_score: float = 0.3
-    min_rename_score: float = 0.4
-    min_add_score: float = 0.5
+    near_iou: float = 0.2
+    support_score: float = 0.1
+    min_move_score: float = 0.2
+    min_rename_score: float = 0.2
+    min_add_score: float = 0.35
     min_text_score: float = 0.3
     trust_score: float | None = None
-    keep_unsupported: bool = False
-    min_agreement: float = 0.2
+    max_unseen_ratio: float | None = 2.0
+    min_agreement: float = 0.1
     replace_texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        ratio = self.max_unseen_ratio
+        if ratio is not None and not 0 <= ratio < math.inf:
+            raise ConfigError(
+                f"policy 'consensus': max_unseen_ratio {ratio}; allowed: 0 or more, or null"
+            )
         _check_shares("consensus", self, positive=("agree_iou", "near_iou"))
         _check_near("consensus", self.near_iou, self.agree_iou)
 
@@ -229,7 +239,8 @@ class Consensus:
             may &= ~(labels.scores >= np.float32(self.trust_score))
         moved = may & paired & matched.same_text & passes(certain, self.min_move_score)
         renamed = may & paired & ~matched.same_text & passes(certain, self.min_rename_score)
-        unseen = may & ~paired & (not self.keep_unsupported)
+        unseen = may & ~paired
+        unseen &= self._silence_counts(labels.kinds, unseen, moved | renamed)
         outcomes = np.select(
             [matched.supported, moved, renamed, unseen],
             [_CONFIRMED, _MOVED, _RENAMED, _SUPERSEDED],
@@ -243,6 +254,17 @@ class Consensus:
         decisions = Decisions(outcomes, np.where(moved | renamed, partner, -1), added)
         self._replace_captions(matched, decisions)
         return decisions
+
+    def _silence_counts(self, kinds: Indices, unseen: Flags, corrected: Flags) -> Flags:
+        """Labels of kinds and roles of which few enough are unseen, shape (labels,)."""
+        if self.max_unseen_ratio is None:
+            return np.ones(len(kinds), bool)
+        num_unseen, num_corrected = (
+            np.bincount(kinds[some], minlength=kinds.max(initial=0) + 1)
+            for some in (unseen, corrected)
+        )
+        counts: Flags = num_unseen <= self.max_unseen_ratio * num_corrected
+        return counts[kinds]
 
     def _replace_captions(self, matched: Matched, decisions: Decisions) -> None:
         """Lets captions give way to the most certain one that is predicted, in place."""
@@ -322,7 +344,7 @@ def _check_shares(name: str, policy: object, positive: tuple[str, ...]) -> None:
     """Refuses a limit outside 0 to 1, and an overlap of 0, at which boxes need not touch."""
     for option in fields(policy):  # type: ignore[arg-type]  # a dataclass
         value = getattr(policy, option.name)
-        if not isinstance(value, float | int) or isinstance(value, bool):
+        if not isinstance(value, float | int) or option.name == "max_unseen_ratio":
             continue
         if not 0 <= value <= 1 or (option.name in positive and value == 0):
             above = "above 0, at most 1" if option.name in positive else "0 to 1"

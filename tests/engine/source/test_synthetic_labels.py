@@ -225,15 +225,13 @@ def test_an_invention_stands_behind_the_object_it_is_beside_and_rows_by_image():
 
 
 def test_seeds_and_blocks_break_differently():
-    def gone(seed, block):
-        truth = true_rows("plain", seed, range(block * BLOCK, (block + 1) * BLOCK))
-        noisy = noisy_rows("plain", seed, block, 0.5)
-        texts = (of_kind(table, "text")["text"].to_pylist() for table in (truth, noisy))
-        return [a != b for a, b in zip(*texts, strict=True)]
+    def first_text_is_right(seed, block):
+        truth = true_rows("plain", seed, range(block * BLOCK, block * BLOCK + 1))
+        return truth["text"][0] == noisy_rows("plain", seed, block, 0.5)["text"][0]
 
-    assert gone(0, 0) == gone(0, 0)
-    assert gone(0, 0) != gone(0, 1)
-    assert gone(0, 0) != gone(1, 0)
+    # the same numbers would always hit the first text, or never
+    assert len({first_text_is_right(0, block) for block in range(12)}) == 2
+    assert len({first_text_is_right(seed, 0) for seed in range(12)}) == 2
 
 
 def test_noise_of_the_other_world_breaks_its_words_too():

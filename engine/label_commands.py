@@ -19,6 +19,7 @@ from engine.compose import compose
 from engine.config import Config, PartConfig, SourceConfig, load_config, parse_config
 from engine.errors import ConfigError
 from engine.evaluate.results import Assessment
+from engine.evaluate.scenes import truth_labels
 from engine.exchange import StoredPictures, kept_labels
 from engine.filter_summary import filter_summary
 from engine.filtering import Filtering, filter_dataset
@@ -29,7 +30,6 @@ from engine.job import Job
 from engine.output import everything_in
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
-from engine.synthetic.truth import truth_labels
 from engine.versions import find_version, undo
 
 _log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ def open_truth(part: PartConfig, config: Config) -> LabelSet | Version:
         config: Whose seed and limits hold.
     """
     if part.uri == "synthetic":
-        return truth_labels(config.seed, part.num_images or 100, world=part.world or "scenes")
+        return truth_labels(config.seed, part.num_images or 100, part.world or "scenes")
     place = place_of(part)
     if place.exists(dataset.DATASET):
         return Version(place, find_version(place, part.version)[0])

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refinement.pairs import PairOptions
-from refinement.policies import find_policy
-from refinement.train_options import TrainOptions
 from rich.console import Console
 
 from engine import dataset
 from engine.compose import compose, make_specialist
-from engine.config import Config, build
+from engine.config import Config, build, nearest
 from engine.errors import ConfigError
 from engine.job import Job, Observer
 from engine.judge import RuleEntry
@@ -27,9 +24,12 @@ from engine.source.shapes import Location
 from engine.versions import find_version
 from refinement.gold import Gold
 from refinement.options import RefineOptions
+from refinement.pair_options import PairOptions
+from refinement.policies import POLICIES, Policy
 from refinement.rounds import WORK, RefineJob, refine
 from refinement.rounds_table import rounds_table
 from refinement.series import Series, read_series
+from refinement.train_options import TrainOptions
 
 # What decides how long a series goes on and changes no label of a round.
 _PATIENCE = ("rounds", "min_gain")
@@ -45,7 +45,7 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
     options = build(RefineOptions, config.refine, "refine")
     # built before anything runs: a typing error must not show after an hour of annotating
     predictor, training, pairs = _predictor(options), _training(options), _pairs(options)
-    policy = build(find_policy(options.policy_name), options.policy_options, "refine.policy")
+    policy = _policy(options)
     output, job = _dataset(config, observer)
     rules, rule_options = _rules(config, output, job)
     identity = {
@@ -142,15 +142,24 @@ def _predictor(options: RefineOptions) -> Any:
     if not isinstance(entry.get("kind"), str):
         raise ConfigError("refine.predictor.kind is missing; `fld specialists` lists what there is")
 
-    def make(model: str | None, name: str) -> Specialist:
+    def make(model: str | None) -> Specialist:
         given = {"model": model} if model is not None else {}
-        made = make_specialist({**entry, **given, "name": name}, "refine.predictor")
+        made = make_specialist({**entry, **given}, "refine.predictor")
         # a model that says nothing is no reason to stop: its round is rolled back, with the reason
         made.quiet_limit = None
         return made
 
-    make(None if options.train is None else "untrained", "predictor")
+    make(None if options.train is None else "untrained")
     return make
+
+
+def _policy(options: RefineOptions) -> Policy:
+    if options.policy_name not in POLICIES:
+        raise ConfigError(
+            f"refine.policy {options.policy_name!r}: {nearest(options.policy_name, POLICIES)}"
+        )
+    policy: Policy = build(POLICIES[options.policy_name], options.policy_options, "refine.policy")
+    return policy
 
 
 def _training(options: RefineOptions) -> TrainOptions | None:

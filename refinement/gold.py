@@ -80,10 +80,11 @@ class Gold:
 
 def _filtered(truth: Truth, wanted: Callable[[str], bool]) -> LabelSet:
     header = truth.header if isinstance(truth, LabelSet) else Header("dataset")
-    return LabelSet(header, (_part(part, wanted) for part in _parts(truth)))
+    return LabelSet(header, (_part(part, wanted) for part in parts_of(truth)))
 
 
-def _parts(truth: Truth) -> Iterator[Part]:
+def parts_of(truth: Truth) -> Iterator[Part]:
+    """Images and rows of true labels; those of a dataset that it kept."""
     if isinstance(truth, LabelSet):
         yield from truth.parts
         return

@@ -15,9 +15,10 @@ from engine.rejudge import Replay, rejudge
 from engine.sink import Expected, ShardFiles, Target, write_shard
 from engine.source.shapes import Location
 from refinement.calibrate import Calibration
+from refinement.outcomes import Relabelled, apply
 from refinement.policies import Policy
 from refinement.predict import read_predictions
-from refinement.relabel import Relabelled, apply, relabel
+from refinement.relabel import relabel
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class RelabelSpec:
         parent: The version whose labels are corrected.
         predictions: Where `refinement.predict` wrote.
         predictor: Name of the predictor: the `source` of its rows.
+        tasks: What it was asked for, as `kind/role`.
         policy: What becomes of a disagreement.
         number: The round's.
         replay: How the result is judged.
@@ -40,6 +42,7 @@ class RelabelSpec:
     parent: str
     predictions: Location
     predictor: str
+    tasks: tuple[str, ...]
     policy: Policy
     number: int
     replay: Replay
@@ -57,7 +60,7 @@ def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], dict[s
     images = read_parquet(output, f"{spec.parent}/{files.images}")
     rows = read_parquet(output, f"{spec.parent}/{files.annotations}")
     found = outcomes(spec, shard, rows)
-    grown = apply(rows, found)
+    grown = apply(rows, found, images["image_key"].to_pylist())
     images, judged, counts = rejudge(images, grown, spec.replay, {})
     output.write(ledger_path(spec, shard), _parquet(found.ledger))
     marker = write_shard(
@@ -74,13 +77,15 @@ def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], dict[s
 
 def outcomes(spec: RelabelSpec, shard: int, rows: pa.Table) -> Relabelled:
     """What the policy makes of a shard; nothing is written."""
-    predictions, keys = read_predictions(spec.predictions, shard, spec.predictor)
+    said = read_predictions(spec.predictions, shard)
     return relabel(
         rows,
-        predictions,
+        said.claims,
         spec.policy,
         number=spec.number,
-        predicted_keys=keys,
+        predictor=spec.predictor,
+        tasks=spec.tasks,
+        predicted_keys=said.answered.to_pylist(),
         calibration=spec.calibration,
     )
 

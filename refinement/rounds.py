@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,8 @@ from engine.judge import RuleEntry, check_needs, raise_alarm
 from engine.lease import Lease, kept_alive
 from engine.output import remove_leftovers
 from engine.protocols import Specialist
-from engine.rejudge import Replay
+from engine.rejudge import Replay, round_name
+from engine.schema import ROLES
 from engine.sink import Target
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
@@ -31,10 +33,10 @@ from refinement.calibrating import fit_to
 from refinement.folded import Folded
 from refinement.gold import Gold, Quality
 from refinement.options import RefineOptions
-from refinement.pairs import PairOptions, write_pairs
+from refinement.pair_options import PairOptions
+from refinement.pair_writer import write_pairs
 from refinement.policies import Policy
 from refinement.predict import predict
-from refinement.relabel import source_of_round
 from refinement.relabelling import RelabelSpec, read_outcomes, relabel_shard
 from refinement.series import Round, Series, open_series
 from refinement.train import TrainJob, train
@@ -54,8 +56,8 @@ class Progress(Protocol):
 class MakePredictor(Protocol):
     """Builds the predictor over a model."""
 
-    def __call__(self, model: str | None, name: str) -> Specialist:
-        """With `name` as the source of its rows; null: the model its own options name."""
+    def __call__(self, model: str | None) -> Specialist:
+        """Null: the model its own options name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +200,7 @@ def _deliverable(job: RefineJob, series: Series, progress: Progress) -> str | No
         runner=job.runner,
         seed=job.seed,
         gold=job.gold_sources,
-        progress=lambda done, total: progress("pairs", done, total),
+        progress=progress,
     )
     return _train(job, folder / "pairs", folder / "model", job.model, None, progress)
 
@@ -211,7 +213,8 @@ def _train(
     without_fold: tuple[int, int] | None,
     progress: Progress,
 ) -> str:
-    assert job.training is not None
+    training = job.training
+    assert training is not None
     if model is None:
         raise ConfigError("model is missing: name the checkpoint to train, a hub id or a folder")
     trained = train(
@@ -220,13 +223,13 @@ def _train(
             pairs=pairs,
             output=job.output,
             folder=folder,
-            options=job.training,
+            options=training,
             weights=job.pairs.tasks,
             without_fold=without_fold,
             seed=job.seed,
             runner=job.runner,
         ),
-        lambda done, total: progress("train", done, total),
+        lambda line: progress("train", line["step"], training.steps),
     )
     return str(trained.model)
 
@@ -250,20 +253,20 @@ class _Rounding:
     def run(self) -> Round:
         """All steps; each returns at once where it is done already."""
         models = self._models()
-        source = source_of_round(self._predictor_name, self.number)
+        predictor = self._predictor(models)
         predictions = open_location(str(self.folder / "predictions"))
         with self._timed("predict"):
             predict(
                 self.job.output,
                 self.before.version,
-                self._predictor(models, source),
+                predictor,
                 predictions,
                 runner=self.job.runner,
                 limits=self.job.limits,
                 seed=self.job.seed,
                 observer=self.observer,
             )
-        spec = self._spec(predictions, source)
+        spec = self._spec(predictions, predictor)
         with self._timed("relabel"):
             outcomes = self._relabel(spec)
         with self._timed("measure"):
@@ -284,11 +287,6 @@ class _Rounding:
             put_version(self.job.output, self.name, version, current=True)
         return replace(made, accepted=accepted, reason=reason)
 
-    @property
-    def _predictor_name(self) -> str:
-        options = self.job.options.predictor
-        return str(options.get("name", options["kind"]))
-
     def _models(self) -> list[str]:
         """A checkpoint for each fold, trained where the config says so."""
         job, options = self.job, self.job.options
@@ -303,7 +301,7 @@ class _Rounding:
                 runner=job.runner,
                 seed=job.seed,
                 gold=job.gold_sources,
-                progress=lambda done, total: self.progress("pairs", done, total),
+                progress=self.progress,
             )
         models = []
         with self._timed("train"):
@@ -330,21 +328,20 @@ class _Rounding:
             return self.job.model
         return str(self.job.folder / f"round-{self.before.round}" / f"fold-{fold}" / "model")
 
-    def _predictor(self, models: Sequence[str], source: str) -> Specialist:
-        if not models:
-            return self.job.predictor(self.job.model, source)
-        made = [self.job.predictor(model, source) for model in models]
+    def _predictor(self, models: Sequence[str]) -> Specialist:
+        made = [self.job.predictor(model) for model in models or [self.job.model]]
         return made[0] if len(made) == 1 else Folded(specialists=made, seed=self.job.seed)
 
-    def _spec(self, predictions: Location, source: str) -> RelabelSpec:
-        job = self.job
+    def _spec(self, predictions: Location, predictor: Specialist) -> RelabelSpec:
+        job, level = self.job, round_name(predictor.name, self.number)
         versions, _ = read_versions(job.output)
         parent = versions[self.before.version]
         version = Version(
             parent=self.before.version,
             made_by=self.name,
-            levels=[*parent.levels, [source]],
-            replacing={**parent.replacing, source: "kept"},
+            levels=[*parent.levels, [level]],
+            # what corrects a label is never worse than nothing: it must be kept itself
+            replacing={**parent.replacing, level: "kept"},
             rules=list(job.rule_options),
             seed=job.seed,
             pixels=False,
@@ -356,7 +353,8 @@ class _Rounding:
             target=Target(job.output, self.name, scratch_folder(job.output), pixels=False),
             parent=self.before.version,
             predictions=predictions,
-            predictor=source,
+            predictor=predictor.name,
+            tasks=pairs_of(predictor.produces),
             policy=job.policy,
             number=self.number,
             replay=Replay(
@@ -366,17 +364,17 @@ class _Rounding:
                 seed=job.seed,
             ),
             ledger=f"{WORK}/{self.name}/ledger",
-            calibration=self._calibration(predictions, source),
+            calibration=self._calibration(predictions),
         )
 
-    def _calibration(self, predictions: Location, source: str) -> Calibration | None:
+    def _calibration(self, predictions: Location) -> Calibration | None:
         against = self.job.options.calibrate
         if against is None:
             return None
         gold = self.job.gold.half("calibrating") if against == "gold" and self.job.gold else None
-        return fit_to(
-            self.job.output, self.before.version, predictions, source, gold, self.job.policy
-        )
+        found = fit_to(self.job.output, self.before.version, predictions, gold)
+        self.folder.joinpath("calibration.json").write_text(found.to_json(), encoding="utf-8")
+        return found
 
     def _relabel(self, spec: RelabelSpec) -> Counter[str]:
         job = self.job
@@ -410,6 +408,14 @@ class _Rounding:
         start = time.monotonic()
         yield
         self.cost[step] = round(time.monotonic() - start, 1)
+
+
+def pairs_of(produces: Sequence[str]) -> tuple[str, ...]:
+    """What a specialist produces as `kind/role`, each role of a kind that is named alone."""
+    found = [
+        [name] if "/" in name else [f"{name}/{role}" for role in ROLES[name]] for name in produces
+    ]
+    return tuple(chain.from_iterable(found))
 
 
 def agreement(outcomes: Mapping[str, int]) -> float | None:

@@ -77,6 +77,11 @@ class PartConfig(_Place):
     columns: list[str] = []
     boxes: str | None = None
     num_images: int | None = Field(None, ge=1)
+    version: str | None = None  # of a dataset, as the next one
+    labels: bool = True  # whether its rows come along
+    world: str | None = None  # of synthetic scenes, as the next two
+    noise: float | None = Field(None, ge=0, le=1)
+    gives: list[str] = []
 
 
 class MixedConfig(PartConfig):
@@ -163,6 +168,9 @@ class Config(_Strict):
     rules: list[dict[str, Any]] = []
     runner: RunnerConfig = RunnerConfig()
     limits: LimitsConfig = LimitsConfig()
+    model: str | None = None  # a Florence-2 checkpoint: hub id or folder
+    refine: dict[str, Any] = {}  # checked by `refinement`
+    gold: PartConfig | None = None  # labels that measure and never train
     seed: int = 0
 
     def digest(self) -> str:

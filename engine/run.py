@@ -17,12 +17,13 @@ from engine.job import VERSION, Job, Observer
 from engine.judge import check_needs
 from engine.lease import Lease
 from engine.output import empty, everything_in, final_name, remove_leftovers
+from engine.protocols import Replaces
 from engine.retry import as_they_are
 from engine.shard import ShardJob, level_order
 from engine.sink import DONE
 from engine.source.filesystem import open_location
 from engine.source.plan import Plan, make_plan
-from engine.source.shapes import Location
+from engine.source.shapes import Location, is_ledger
 from engine.stages import source_of
 from engine.status import Run
 from engine.worker import SpecialistSpec
@@ -219,10 +220,13 @@ def _start_dataset(output: Location, job: Job, identity: dict[str, Any], listed:
 
 def order_of(job: Job) -> dict[str, Any]:
     """In which order the rows of a run came and which replace others: see `Version`."""
-    given = list(source_of(job.config).produces)
-    levels = [given, *levels_of(job)] if given else levels_of(job)
+    source = source_of(job.config)
+    given, before = list(source.produces), dict[str, Replaces]()
+    levels = [given] if given else []
+    if is_ledger(source):
+        levels, before = source.order["levels"], source.order["replacing"]
     replacing = {s.name: s.replaces for s in job.specialists if s.replaces != "never"}
-    return {"levels": levels, "replacing": replacing}
+    return {"levels": [*levels, *levels_of(job)], "replacing": {**before, **replacing}}
 
 
 def _extend(

@@ -43,7 +43,7 @@ class Loaded:
     images: Any  # the images table, or a handle to it
     batches: list[Any]  # tables in the BATCH schema, or handles
     batch_keys: list[list[str]]  # image keys of each batch
-    given: Any = None  # claims that came with the images, or a handle
+    given: Any = None  # claims that came with the images, maybe with verdicts, or a handle
     num_given: dict[str, int] = field(default_factory=dict)  # of them, by source
     rules: RuleCounts = field(default_factory=dict)  # of the rules on images
     carried: Any = None  # retry: claims kept from the run before, or a handle
@@ -121,8 +121,9 @@ class ShardDone:
 async def run_shard(job: ShardJob, crew: Crew, levels: Sequence[Sequence[str]]) -> ShardDone:
     """Takes a shard from its plan to its marker.
 
-    What the source itself says is judged first. Specialists of one level work on the same batches
-    at the same time; the next level starts when the rows of this one are judged.
+    What the source itself says is judged first, if it was not before. Specialists of one level work
+    on the same batches at the same time; the next level starts when the rows of this one are
+    judged.
 
     Returns:
         The committed shard.
@@ -256,10 +257,13 @@ def settle(
 ) -> tuple[pa.Table, list[pa.Table], RuleCounts]:
     """Judges the answers of one level and hands the kept rows back by batch.
 
+    Rows that bear verdicts already keep them: they were judged with rows that are not here.
+
     Args:
         image_table: The images of the shard.
         state: Rows with verdicts of earlier levels; None at the first.
-        answers: Claims of this level, by specialist in config order, then by batch.
+        answers: Claims of this level, by specialist in config order, then by batch; at the first
+            level maybe rows with verdicts.
         batch_keys: Image keys of each batch.
         plan: The rules.
         carried: Claims of this level's sources kept from an earlier run.
@@ -268,11 +272,15 @@ def settle(
         All rows so far with verdicts; for each batch its kept rows; the counts of each rule.
     """
     keys = image_table["image_key"].to_pylist()
-    fresh = merge([*answers, *([carried] if carried is not None else [])], keys)
-    earlier = state if state is not None else ANNOTATIONS.empty_table()
-    judged, counts = judge(
-        image_table, earlier, fresh, plan.rules, replacing=plan.replacing, seed=plan.seed
-    )
+    counts: RuleCounts = {}
+    if state is None and answers and answers[0].schema.names == ANNOTATIONS.names:
+        judged = merge(answers, keys, ANNOTATIONS)
+    else:
+        fresh = merge([*answers, *([carried] if carried is not None else [])], keys)
+        earlier = state if state is not None else ANNOTATIONS.empty_table()
+        judged, counts = judge(
+            image_table, earlier, fresh, plan.rules, replacing=plan.replacing, seed=plan.seed
+        )
     kept = judged.filter(pc.equal(judged["status"].cast(pa.string()), "kept")).select(CLAIM.names)
     return judged, _by_batch(kept, batch_keys), counts
 

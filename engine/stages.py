@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 
 from engine.config import Config, LimitsConfig, MixedConfig, PartConfig
 from engine.errors import ConfigError
+from engine.failures import Failure
 from engine.given import given_rows
 from engine.judge import RuleCounts
 from engine.judge_images import judge_images
+from engine.output import local_path
 from engine.retry import read_again
 from engine.shard import (
     JudgePlan,
@@ -24,9 +26,10 @@ from engine.shard import (
 )
 from engine.sink import Expected, Target
 from engine.source import open_source, takes
+from engine.source.filesystem import open_location
 from engine.source.mixture import Mixture, Part
-from engine.source.shapes import Source
-from engine.source.shard import read_shard
+from engine.source.shapes import Source, is_ledger
+from engine.source.shard import Given, read_shard
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,44 @@ def source_of(config: Config) -> Source:
     """The source of a config, opened; reads nothing yet.
 
     Raises:
-        ConfigError: The kind is unknown, or does not take one of the options given.
+        ConfigError: The kind is unknown, or does not take one of the options given; or a dataset is
+            to be one of several sources, or its own output.
     """
     if config.source.sources:
         return Mixture([_part(part, config.seed) for part in config.source.sources])
-    return _open(config.source, config.seed)
+    source = _open(config.source, config.seed)
+    if is_ledger(source) and _is_output(config):
+        raise ConfigError(
+            f"output.uri {config.output.uri}: is the dataset that is read; name another folder"
+        )
+    return source
 
 
 def _part(part: MixedConfig, seed: int) -> Part:
     try:
-        return Part(part.name, _open(part, seed), part.weight)
+        source = _open(part, seed)
     except ConfigError as err:
         raise ConfigError(f"source {part.name!r}: {err}") from err
+    if is_ledger(source):
+        raise ConfigError(
+            f"source {part.name!r}: a dataset keeps its own keys and shards, so that it cannot be "
+            "one of several sources; annotate it by itself"
+        )
+    return Part(part.name, source, part.weight)
+
+
+def _is_output(config: Config) -> bool:
+    """Whether source and output are one place: --overwrite would empty it before it is read."""
+    places = [
+        open_location(
+            place.uri, endpoint=place.endpoint, region=place.region, anonymous=place.anonymous
+        )
+        for place in (config.source, config.output)
+    ]
+    here, there = (local_path(place, "") for place in places)
+    if here is not None and there is not None:
+        return here.resolve() == there.resolve()
+    return len({place.uri.partition("://")[2].rstrip("/") for place in places}) == 1
 
 
 def _open(part: PartConfig, seed: int) -> Source:
@@ -84,7 +113,10 @@ class Stages:
         else:
             loaded = read_shard(self._spec.source, job.plan, job.modified, self._spec.limits)
             positions = range(loaded.images.num_rows)
-        given, refused = given_rows(loaded.given)
+        given, refused = self._given(job, loaded.given)
+        if carried is not None and is_ledger(self._spec.source):  # its rows all come again
+            again = pc.is_in(carried["annotation_id"], given["annotation_id"].combine_chunks())
+            carried = carried.filter(pc.invert(again))
         images, data = add_failures(loaded.images, refused), loaded.data
         plan = self._spec.judge_plan
         images, rules = judge_images(images, plan.rules, seed=plan.seed)
@@ -97,10 +129,19 @@ class Stages:
         counts = self._count_given(given, carried)
         return ReadShard(images, batches, keys, given, counts, rules, carried, unasked)
 
+    def _given(
+        self, job: ShardJob, given: Sequence[Given]
+    ) -> tuple[pa.Table, list[tuple[str, Failure]]]:
+        """What the source says of the images of a shard, and of which it cannot be taken."""
+        source = self._spec.source
+        return (source.claims(job.plan), []) if is_ledger(source) else given_rows(given)
+
     def _count_given(self, given: pa.Table, carried: pa.Table | None) -> dict[str, int]:
         """Rows by source of those just given; a source of which rows are carried counts from 0."""
         found = _count_sources(given)
-        there = _count_sources(carried) if carried is not None else {}
+        if carried is None or is_ledger(self._spec.source):
+            return found
+        there = _count_sources(carried)
         names = [name for name in self._spec.source.produces if name in found or name in there]
         return {name: found.get(name, 0) for name in names}
 

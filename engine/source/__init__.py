@@ -18,6 +18,7 @@ SOURCES = Registry(
         "parquet": "engine.source.parquet_images:ParquetImages",
         "table": "engine.source.tables:Tables",
         "synthetic": "engine.source.synthetic:Synthetic",
+        "dataset": "engine.stored:Stored",
     },
     group="fld.sources",
 )

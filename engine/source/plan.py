@@ -37,15 +37,17 @@ def make_plan(
 ) -> Plan:
     """Cuts a listing into shards of `shard_size` images, in its order; the last may be smaller.
 
+    A listing that names the shard of each image keeps its shards instead; some may be empty.
+
     Args:
-        listing: The candidates, sorted by uri.
+        listing: The candidates, in order.
         shard_size: Images per shard, 1 or more.
         limit: Take only the first so many images; all when null.
         first_shard: Number of the first shard; above 0 where a plan is extended.
 
     Raises:
-        ConfigError: No candidates (the message says what was ignored), a size or limit below 1, or
-            two images of one key.
+        ConfigError: No candidates (the message says what was ignored), a size or limit below 1,
+            two images of one key, or images that belong into a shard before the first.
     """
     for name, value in {"source.shard_size": shard_size, "limit": limit}.items():
         if value is not None and value < 1:
@@ -54,9 +56,24 @@ def make_plan(
     if images.num_rows == 0:
         raise ConfigError(f"{listing.uri!r}: {_nothing_found(listing.ignored)}")
     _check_keys(images)
-    shards = pa.array(first_shard + np.arange(images.num_rows) // shard_size, pa.int32())
+    shards = _own_shards(listing.uri, images, first_shard)
+    if shards is None:
+        shards = pa.array(first_shard + np.arange(images.num_rows) // shard_size, pa.int32())
     rows = pa.table([shards, *(images[name] for name in PLAN.names[1:])], schema=PLAN)
     return Plan(rows.combine_chunks(), images["modified"].combine_chunks())
+
+
+def _own_shards(uri: str, images: pa.Table, first_shard: int) -> pa.ChunkedArray | None:
+    """The shards a listing names, none of which is among those of an older plan."""
+    if "shard" not in images.column_names:
+        return None
+    first = images["shard"][0].as_py()
+    if first < first_shard:
+        raise ConfigError(
+            f"{uri!r}: has images in shard {first} that were not there when it was planned; a plan "
+            "takes whole shards more, no images into old ones: start again with --overwrite"
+        )
+    return images["shard"]
 
 
 def _check_keys(images: pa.Table) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import pyarrow as pa
 
@@ -78,6 +78,7 @@ class Entry(NamedTuple):
 class Listing:
     """Every candidate image of a source, in order of `uri` by code points (schema LISTING).
 
+    A source that is in shards already adds a column `shard` (int32) and lists them in their order.
     `ignored` counts what was seen and is no candidate, by reason. With a limit the walk stops
     early, so later entries are in neither.
     """
@@ -192,3 +193,30 @@ class Source(Protocol):
             images: Rows of the plan or listing: `uri` and `place` are looked at.
             limits: Of bytes; nothing larger is read.
         """
+
+
+class Ledger(Source, Protocol):
+    """A source that gives rows as a label version has them: with ids, and verdicts that stay.
+
+    Told by having `claims`.
+    """
+
+    @property
+    def order(self) -> Mapping[str, Any]:
+        """`levels` and `replacing` of its rows; see `engine.versions.Version`.
+
+        Raises:
+            ConfigError: The source is missing.
+        """
+
+    def claims(self, images: pa.Table) -> pa.Table:
+        """All rows on those images, in the schema `engine.schema.ANNOTATIONS`.
+
+        Args:
+            images: Rows of one shard of the plan or listing.
+        """
+
+
+def is_ledger(source: Source) -> TypeGuard[Ledger]:
+    """Whether the rows of a source come with ids and verdicts."""
+    return hasattr(source, "claims")

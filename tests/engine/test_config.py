@@ -47,7 +47,7 @@ def test_a_filter_that_names_no_output_writes_beside_its_source():
         ),
         pytest.param(
             {**MINIMAL, "rule": []},
-            "rule is not a key; did you mean 'rules'[?] known: limits, output, rules, ",
+            "rule is not a key; did you mean 'rules'[?] known: gold, limits, model, output, ",
             id="unknown-section",
         ),
         pytest.param(

@@ -2,8 +2,8 @@
 
 import contextlib
 import signal
-import time
 import subprocess
+import time
 
 import pytest
 

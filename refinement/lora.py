@@ -19,8 +19,8 @@ def add_adapters(model: Any, options: LoraOptions, *, spare_vision: bool) -> Non
         import peft
     except ImportError as err:
         raise ConfigError(
-            "train.lora needs peft, which is not installed; pip install 'fld-engine[train]', "
-            "or train.lora=null"
+            "refine.train.lora needs peft, which is not installed; "
+            "pip install 'fld-engine[train]', or refine.train.lora=null"
         ) from err
     config = peft.LoraConfig(
         r=options.rank,
@@ -33,12 +33,12 @@ def add_adapters(model: Any, options: LoraOptions, *, spare_vision: bool) -> Non
         peft.inject_adapter_in_model(config, model, adapter_name=_NAME)
     except ValueError as err:
         said = str(err).partition("\n")[0]
-        raise ConfigError(f"train.lora.targets {list(options.targets)}: {said}") from err
+        raise ConfigError(f"refine.train.lora.targets {list(options.targets)}: {said}") from err
     tied = {"lm_head", "shared", "embed_tokens"} & {name.split(".")[-1] for name in _names(model)}
     if tied:
         raise ConfigError(
-            f"train.lora.targets: {sorted(tied)[0]} shares its weights with other layers, which an "
-            "adapter cannot; leave it out"
+            f"refine.train.lora.targets: {sorted(tied)[0]} shares its weights with other layers, "
+            "which an adapter cannot; leave it out"
         )
 
 

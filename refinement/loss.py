@@ -5,7 +5,13 @@ but its last token, so that every position is asked for the token that comes nex
 are no tokens: neither the head nor the loss sees them.
 """
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
+
+from engine.formats.florence2_tasks import TASKS
+
+if TYPE_CHECKING:
+    from refinement.collate import Batch
 
 
 def shift_right(labels: Any, start: int) -> Any:
@@ -71,3 +77,34 @@ def answer_logits(model: Any) -> Any:
             return self.model.get_output_embeddings()(states[counted])
 
     return AnswerLogits(model)
+
+
+class LossSums:
+    """Losses summed by task, in float64; the same in any number of workers."""
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self._sums = torch.zeros(2, len(TASKS), dtype=torch.float64, device=device)
+
+    def add(self, losses: Any, batch: "Batch") -> None:
+        """Those of a batch, one for each of its labels."""
+        import torch
+
+        found = losses.detach().double()
+        task_of = batch.task_of.to(found.device)
+        self._sums[0].index_add_(0, task_of, found)
+        self._sums[1].index_add_(0, task_of, torch.ones_like(found))
+
+    def means(self, accelerator: Any) -> tuple[float, dict[str, float]]:
+        """Of all tokens of all workers, and by task; NaN without any."""
+        sums = self._sums
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums)
+        total, counts = sums.cpu().tolist()
+        tasks = {
+            name: loss / count
+            for name, loss, count in zip(TASKS, total, counts, strict=True)
+            if count
+        }
+        return (math.fsum(total) / sum(counts) if sum(counts) else math.nan), tasks

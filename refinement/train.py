@@ -17,6 +17,7 @@ from refinement.start import Start, check_start
 from refinement.train_log import read_log
 from refinement.train_options import TrainOptions
 from refinement.trainer_loop import Ended, Loop, LoopJob
+from specialists.needs import revision_of
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -160,7 +161,7 @@ def open_streams(job: TrainJob) -> tuple[Stream, Stream | None]:
     checks = stream("valid")
     if not sum(checks.len_epoch.values()):
         raise ConfigError(
-            f"pairs {job.pairs}: no example to validate on; set train.validate_every=null, "
+            f"pairs {job.pairs}: no example to validate on; set refine.train.validate_every=null, "
             "or make pairs with a larger valid_share"
         )
     return learns, checks
@@ -170,16 +171,16 @@ def _check_workers(job: TrainJob) -> None:
     options = job.options
     if job.runner.kind == "serial" and options.workers > 1:
         raise ConfigError(
-            f"train.workers is {options.workers}, and runner.kind serial is one process; "
-            "set train.workers=1 or runner.kind=ray"
+            f"refine.train.workers is {options.workers}, and runner.kind serial is one process; "
+            "set refine.train.workers=1 or runner.kind=ray"
         )
     if options.gpus_per_worker and job.runner.kind == "serial":
         import torch
 
         if not torch.cuda.is_available():
             raise ConfigError(
-                f"train.gpus_per_worker is {options.gpus_per_worker:g}, and torch finds no GPU "
-                "here; set it to 0"
+                f"refine.train.gpus_per_worker is {options.gpus_per_worker:g}, and torch finds no "
+                "GPU here; set it to 0"
             )
 
 
@@ -189,24 +190,15 @@ def _claim(job: TrainJob, start: Start) -> str:
     Raises:
         ConfigError: It holds another one.
     """
-    options = job.options.identity()
-    pairs = {
-        path.relative_to(job.pairs).as_posix(): path.stat().st_size
-        for path in sorted(job.pairs.rglob("*"))
-        if path.is_file()
+    described = {
+        "start": start.revision,
+        "pairs": revision_of(job.pairs),
+        "weights": job.weights,
+        "without_fold": job.without_fold,
+        "seed": job.seed,
+        "train": job.options.identity(),
     }
-    identity = json.loads(
-        json.dumps(
-            {
-                "start": start.revision,
-                "pairs": _digest(pairs),
-                "weights": job.weights,
-                "without_fold": job.without_fold,
-                "seed": job.seed,
-                "train": options,
-            }
-        )
-    )
+    identity = json.loads(json.dumps(described))
     file = job.folder / _JOB
     if file.is_file():
         changed = difference(json.loads(file.read_text(encoding="utf-8")), identity)
@@ -218,11 +210,7 @@ def _claim(job: TrainJob, start: Start) -> str:
     else:
         job.folder.mkdir(parents=True, exist_ok=True)
         write_json(file, identity)
-    return _digest(identity)
-
-
-def _digest(content: Any) -> str:
-    spelled = json.dumps(content, sort_keys=True)
+    spelled = json.dumps(identity, sort_keys=True)
     return hashlib.blake2b(spelled.encode(), digest_size=8).hexdigest()
 
 

@@ -32,10 +32,10 @@ class LoraOptions:
     targets: tuple[str, ...] = _LORA_TARGETS
 
     def __post_init__(self) -> None:
-        _check("train.lora", "rank", self.rank, self.rank >= 1, "1 or more")
-        _check("train.lora", "alpha", self.alpha, self.alpha >= 1, "1 or more")
-        _check("train.lora", "dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to under 1")
-        _check("train.lora", "targets", list(self.targets), bool(self.targets), "one or more")
+        _check("lora.rank", self.rank, self.rank >= 1, "1 or more")
+        _check("lora.alpha", self.alpha, self.alpha >= 1, "1 or more")
+        _check("lora.dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to under 1")
+        _check("lora.targets", list(self.targets), bool(self.targets), "one or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,14 @@ class StageOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "resolution", "batch_size"):
             value = getattr(self, name)
-            _check("train.resolutions", name, value, value is None or value >= 1, "1 or more")
+            _check(f"resolutions.{name}", value, value is None or value >= 1, "1 or more")
         rate = self.learning_rate
-        _check("train.resolutions", "learning_rate", rate, rate is None or rate > 0, "more than 0")
+        _check(
+            "resolutions.learning_rate",
+            rate,
+            rate is None or rate > 0,
+            "more than 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +133,13 @@ class TrainOptions:
         self._check_fractions()
         if self.patience is not None and self.validate_every is None:
             raise ConfigError(
-                f"train.patience {self.patience}: nothing is validated; "
-                "set train.validate_every too, or train.patience=null"
+                f"refine.train.patience {self.patience}: nothing is validated; "
+                "set refine.train.validate_every too, or refine.train.patience=null"
             )
         for package in self.log_to:
             if importlib.util.find_spec(_PACKAGES[package]) is None:
                 raise ConfigError(
-                    f"train.log_to names {package}, which is not installed; "
+                    f"refine.train.log_to names {package}, which is not installed; "
                     f"pip install {_PACKAGES[package]}, or leave it out: log.jsonl and loss.png "
                     "are written in any case"
                 )
@@ -148,30 +153,35 @@ class TrainOptions:
             *("workers", "threads", "prefetch"),
         ):
             value = getattr(self, name)
-            _check("train", name, value, value >= 1, "1 or more")
+            _check(name, value, value >= 1, "1 or more")
         for name in ("validate_every", "patience"):
             value = getattr(self, name)
-            _check("train", name, value, value is None or value >= 1, "1 or more, or null")
+            _check(name, value, value is None or value >= 1, "1 or more, or null")
 
     def _check_fractions(self) -> None:
         rate, norm, betas = self.learning_rate, self.clip_norm, self.betas
-        _check("train", "learning_rate", rate, rate > 0, "more than 0")
-        _check("train", "warmup", self.warmup, self.warmup >= 0, "0 or more")
-        _check("train", "weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
-        _check("train", "clip_norm", norm, norm is None or norm > 0, "more than 0, or null")
-        _check("train", "gpus_per_worker", self.gpus_per_worker, self.gpus_per_worker >= 0, ">= 0")
+        _check("learning_rate", rate, rate > 0, "more than 0")
+        _check("warmup", self.warmup, self.warmup >= 0, "0 or more")
+        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        _check("clip_norm", norm, norm is None or norm > 0, "more than 0, or null")
+        _check(
+            "gpus_per_worker",
+            self.gpus_per_worker,
+            self.gpus_per_worker >= 0,
+            ">= 0",
+        )
         final, smoothing = self.final_fraction, self.label_smoothing
-        _check("train", "final_fraction", final, 0 <= final <= 1, "from 0 to 1")
-        _check("train", "label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to under 1")
+        _check("final_fraction", final, 0 <= final <= 1, "from 0 to 1")
+        _check("label_smoothing", smoothing, 0 <= smoothing < 1, "from 0 to under 1")
         allowed = len(betas) == _NUM_BETAS and all(0 <= beta < 1 for beta in betas)
-        _check("train", "betas", list(betas), allowed, "two numbers from 0 to under 1")
+        _check("betas", list(betas), allowed, "two numbers from 0 to under 1")
 
     def _check_split(self, stage: StageOptions) -> None:
         parts = self.workers * self.accumulate
         if stage.batch_size is not None and stage.batch_size % parts:
             raise ConfigError(
-                f"train.batch_size {stage.batch_size} does not divide by {self.workers} workers "
-                f"times accumulate {self.accumulate}; choose a multiple of {parts}"
+                f"refine.train.batch_size {stage.batch_size} does not divide by {self.workers} "
+                f"workers times accumulate {self.accumulate}; choose a multiple of {parts}"
             )
 
     @property
@@ -182,7 +192,7 @@ class TrainOptions:
             ConfigError: A wrong option, or steps that do not add up to all.
         """
         given = [
-            build(StageOptions, stage, f"train.resolutions[{i}]")
+            build(StageOptions, stage, f"refine.train.resolutions[{i}]")
             for i, stage in enumerate(self.resolutions or [{}])
         ]
         named = sum(stage.steps or 0 for stage in given)
@@ -191,8 +201,9 @@ class TrainOptions:
             named >= self.steps if is_open else named != self.steps
         ):
             raise ConfigError(
-                f"train.resolutions: stages name {named} of train.steps {self.steps}; name the "
-                "steps of every stage so that they add up, or of all but the last"
+                f"refine.train.resolutions: stages name {named} of refine.train.steps "
+                f"{self.steps}; name the steps of every stage so that they add up, or of all but "
+                "the last"
             )
         return [
             dataclasses.replace(
@@ -207,7 +218,7 @@ class TrainOptions:
     @property
     def lora_options(self) -> LoraOptions | None:
         """The options of the adapters; null without."""
-        return None if self.lora is None else build(LoraOptions, self.lora, "train.lora")
+        return None if self.lora is None else build(LoraOptions, self.lora, "refine.train.lora")
 
     @property
     def warmup_steps(self) -> int:
@@ -223,6 +234,6 @@ class TrainOptions:
         return {name: value for name, value in vars(self).items() if name not in free}
 
 
-def _check(where: str, name: str, value: object, is_allowed: bool, allowed: str) -> None:
+def _check(name: str, value: object, is_allowed: bool, allowed: str) -> None:
     if not is_allowed:  # also of NaN, which compares as false
-        raise ConfigError(f"{where}.{name} is {value!r}; allowed: {allowed}")
+        raise ConfigError(f"refine.train.{name} is {value!r}; allowed: {allowed}")

@@ -56,14 +56,14 @@ class Trainee:
                 count = self.model.eval().get_image_features(blank).pooler_output.shape[1]
         except (IndexError, RuntimeError) as err:
             raise ConfigError(
-                f"train.resolutions: the checkpoint cannot see pictures of {side} pixels a side: "
-                f"{str(err).partition(chr(10))[0]}; choose a smaller multiple of 32"
+                f"refine.train.resolutions: the checkpoint cannot see pictures of {side} pixels a "
+                f"side: {str(err).partition(chr(10))[0]}; choose a smaller multiple of 32"
             ) from err
         most = self.model.config.text_config.max_position_embeddings
         if count >= most:
             raise ConfigError(
-                f"train.resolutions: a picture of {side or 'the usual number of'} pixels a side "
-                f"takes {count} tokens, and the checkpoint has positions for {most}"
+                f"refine.train.resolutions: a picture of {side or 'the usual number of'} pixels a "
+                f"side takes {count} tokens, and the checkpoint has positions for {most}"
             )
         return int(count)
 

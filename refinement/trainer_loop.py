@@ -2,21 +2,19 @@
 
 import contextlib
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from engine.errors import StoppedError, TrainingError
-from engine.formats.florence2_tasks import TASKS
 from refinement.checkpoints import Progress, checkpoint_path, last_whole, prune
 from refinement.collate import Batch, Collator, Part, Stream, ahead
-from refinement.loss import answer_logits, token_losses
+from refinement.loss import LossSums, answer_logits, token_losses
 from refinement.schedule import Plan, Step, step_seed
+from refinement.signals import stopped_by_signals
 from refinement.train_log import TrainLog
 from refinement.train_options import TrainOptions
 from refinement.trainee import Trainee
@@ -110,7 +108,7 @@ class Loop:
                 log = stack.enter_context(
                     TrainLog(self._job.folder / "log.jsonl", self._progress.step)
                 )
-            stack.enter_context(_signals_set(self._stop))
+            stack.enter_context(stopped_by_signals(self._stop))
             began = time.monotonic() - (log.seconds if log else 0.0)
             reason = self._steps(log, began)
             self._finish()
@@ -170,7 +168,7 @@ class Loop:
         if workers > 1:
             counted = torch.tensor(float(tokens), device=self._accelerator.device)
             tokens = int(self._accelerator.reduce(counted).item())
-        sums = _Sums(self._accelerator.device)
+        sums = LossSums(self._accelerator.device)
         for number, batch in enumerate(part.batches):
             is_last = number + 1 == len(part.batches)
             with contextlib.nullcontext() if is_last else self._no_sync():
@@ -261,7 +259,7 @@ class Loop:
             )
 
         self._trainee.set_mode(learns=False)
-        sums = _Sums(self._accelerator.device)
+        sums = LossSums(self._accelerator.device)
         with torch.no_grad():
             for part in ahead(prepare, first, self._options.prefetch):
                 for batch in part.batches:
@@ -307,56 +305,3 @@ class Loop:
             self._trainee.save_model(target, self._resolution)
         elif best.is_dir():  # else a run that was killed just now has moved it already
             best.rename(target)
-
-
-class _Sums:
-    """Losses summed by task, in float64; the same in any number of workers."""
-
-    def __init__(self, device: Any) -> None:
-        import torch
-
-        self._sums = torch.zeros(2, len(TASKS), dtype=torch.float64, device=device)
-
-    def add(self, losses: Any, batch: Batch) -> None:
-        """Those of a batch, one for each of its labels."""
-        import torch
-
-        found = losses.detach().double()
-        task_of = batch.task_of.to(found.device)
-        self._sums[0].index_add_(0, task_of, found)
-        self._sums[1].index_add_(0, task_of, torch.ones_like(found))
-
-    def means(self, accelerator: Any) -> tuple[float, dict[str, float]]:
-        """Of all tokens of all workers, and by task; NaN without any."""
-        sums = self._sums
-        if accelerator.num_processes > 1:
-            sums = accelerator.reduce(sums)
-        total, counts = sums.cpu().tolist()
-        tasks = {
-            name: loss / count
-            for name, loss, count in zip(TASKS, total, counts, strict=True)
-            if count
-        }
-        return (math.fsum(total) / sum(counts) if sum(counts) else math.nan), tasks
-
-
-@contextlib.contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the training after the step they come in; a second one ends it now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop_soon(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, stop_soon)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

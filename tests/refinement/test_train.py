@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,15 @@ def test_another_start_in_the_same_folder_is_refused(whole):
     job, trained = whole
     with pytest.raises(ConfigError, match="start: "):
         train(dataclasses.replace(job, model=str(trained.model)))
+
+
+def test_other_pairs_in_the_same_folder_are_refused(whole, tmp_path):
+    job = whole[0]
+    copied = shutil.copytree(job.pairs, tmp_path / "pairs")
+    file = next(copied.glob("*.arrow"))
+    file.write_bytes(file.read_bytes().replace(b"a dog 3", b"a cat 3"))  # of the same length
+    with pytest.raises(ConfigError, match=r"holds another training \(pairs: "):
+        train(dataclasses.replace(job, pairs=copied))
 
 
 def test_where_it_runs_makes_no_other_training(whole):

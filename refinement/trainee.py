@@ -87,6 +87,7 @@ class Trainee:
             [group for group in groups if group["params"]],
             lr=self._options.learning_rate,
             betas=(beta1, beta2),
+            fused=True,  # a tenth of a small model's step, where each weight goes by itself
         )
 
     def set_mode(self, *, learns: bool) -> None:
@@ -125,7 +126,7 @@ class Trainee:
         for name, parameter in self.learnt().items():
             if f"step.{name}" in tensors:  # absent of a weight that no example has reached
                 optimizer.state[parameter] = {
-                    moment: _beside(tensors[f"{moment}.{name}"], parameter, moment)
+                    moment: tensors[f"{moment}.{name}"].to(parameter.device)
                     for moment in _MOMENTS
                 }
         return progress
@@ -148,8 +149,3 @@ class Trainee:
             num_additional_image_tokens=self.processor.num_additional_image_tokens,
             post_processor_config=self.processor.post_processor_config,
         )
-
-
-def _beside(tensor: Any, parameter: Any, moment: str) -> Any:
-    """On the device of its weight, but for the count of steps, which AdamW keeps on the CPU."""
-    return tensor if moment == "step" else tensor.to(parameter.device)

@@ -210,7 +210,7 @@ def test_validation_without_examples_is_refused(job, tmp_path):
         runner=job.runner,
         seed=0,
     )
-    with pytest.raises(ConfigError, match=r"no example to validate on; set train.validate_every"):
+    with pytest.raises(ConfigError, match=r"no example to validate on; set refine.train.validate_every"):
         train(dataclasses.replace(job, pairs=tmp_path / "pairs"))
 
 

@@ -90,6 +90,8 @@ def _work(config: dict[str, Any]) -> None:
     try:
         ended = run_loop(job, config["start"], None)
         found: dict[str, Any] = asdict(ended)
+    except OSError as err:  # a full disk, which the driver knows to tell
+        found = {"errno": err.errno, "message": str(err)}
     except EngineError as err:
         found = {"error": type(err).__name__, "message": str(err)}
     if ray.train.get_context().get_world_rank() == 0:
@@ -105,6 +107,8 @@ def _read_ended(folder: Path) -> Ended:
         )
     found = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()
+    if "errno" in found:
+        raise OSError(found["errno"], found["message"])
     if "error" in found:
         raise getattr(errors, found["error"], TrainingError)(found["message"])
     return Ended(**(found | {"progress": Progress(**found["progress"])}))

@@ -1,14 +1,16 @@
 """`fld train`: a Florence-2 checkpoint and pairs in, a checkpoint that has learnt them out."""
 
+import contextlib
+import errno
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine.config import RunnerConfig, difference
-from engine.errors import ConfigError, TrainingError
+from engine.errors import ConfigError, StoppedError, TrainingError
 from engine.source.shapes import Location
 from refinement.checkpoints import remove_leftovers, write_json
 from refinement.collate import Stream
@@ -21,6 +23,7 @@ from specialists.needs import revision_of
 
 Tell = Callable[[dict[str, Any]], None]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _JOB, _DONE, _LOG, _MODEL = "job.json", "done.json", "log.jsonl", "model"
 
 
@@ -93,7 +96,7 @@ def train(job: TrainJob, tell: Tell | None = None) -> Trained:
         ConfigError: The start cannot be trained, the folder has another training, or the pairs have
             nothing of a task that is wanted.
         TrainingError: A loss or a gradient was no number.
-        StoppedError: A signal ended it; the same call resumes.
+        StoppedError: A signal or a full disk ended it; the same call resumes.
     """
     _check_workers(job)
     start = check_start(job.model, job.revision)
@@ -101,17 +104,35 @@ def train(job: TrainJob, tell: Tell | None = None) -> Trained:
     if (job.folder / _DONE).is_file():
         return _read_done(job.folder)
     remove_leftovers(job.folder)
+    with _full_disk_told(job.folder):
+        return _finish(job, _run(job, start.folder, tell), digest)
+
+
+def _run(job: TrainJob, start: Path, tell: Tell | None) -> Ended:
     streams = open_streams(job)
     try:
         if job.runner.kind == "ray":
             from refinement.distributed import train_on_ray
 
-            ended = train_on_ray(job, start.folder, tell)
-        else:
-            ended = run_loop(job, start.folder, tell, streams)
+            return train_on_ray(job, start, tell)
+        return run_loop(job, start, tell, streams)
     finally:
         draw_curves(read_log(job.folder / _LOG), job.folder / "loss.png")
-    return _finish(job, ended, digest)
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    """A full disk as what it is to a user; any other error as it was."""
+    from safetensors import SafetensorError  # what it makes of one while it writes
+
+    try:
+        yield
+    except (OSError, SafetensorError) as err:
+        if getattr(err, "errno", None) in _FULL or "No space left" in str(err):
+            raise StoppedError(
+                f"training {folder}: no space left; free some and run the same command again"
+            ) from err
+        raise
 
 
 def run_loop(

@@ -126,8 +126,7 @@ class Trainee:
         for name, parameter in self.learnt().items():
             if f"step.{name}" in tensors:  # absent of a weight that no example has reached
                 optimizer.state[parameter] = {
-                    moment: tensors[f"{moment}.{name}"].to(parameter.device)
-                    for moment in _MOMENTS
+                    moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS
                 }
         return progress
 

@@ -97,9 +97,11 @@ class Loop:
         """Takes the steps that are left.
 
         Raises:
-            TrainingError: A loss or a gradient that is no number.
+            TrainingError: A loss or a gradient that is no number, or a GPU without room.
             StoppedError: A signal; a checkpoint has been written.
         """
+        import torch
+
         if self._options.log_to:
             self._accelerator.init_trackers("train")
         with contextlib.ExitStack() as stack:
@@ -110,7 +112,10 @@ class Loop:
                 )
             stack.enter_context(stopped_by_signals(self._stop))
             began = time.monotonic() - (log.seconds if log else 0.0)
-            reason = self._steps(log, began)
+            try:
+                reason = self._steps(log, began)
+            except torch.OutOfMemoryError as err:
+                raise self._too_large(err) from err
             self._finish()
             seconds = time.monotonic() - began
         self._accelerator.end_training()
@@ -217,6 +222,15 @@ class Loop:
             f"{last or 'nothing, no checkpoint was due'}; train on from there, or from the start, "
             f"into another folder with a lower learning rate than {self._options.learning_rate:g}, "
             "more warm-up, clip_norm=1 or dtype=float32"
+        )
+
+    def _too_large(self, err: Exception) -> TrainingError:
+        options = self._options
+        return TrainingError(
+            f"training {self._job.folder}: a GPU has no room for step {self._progress.step + 1} "
+            f"({str(err).partition('. ')[0]}); into another folder, set refine.train.accumulate "
+            f"above {options.accumulate}, or train with dtype=bfloat16, lora, freeze_vision or "
+            "smaller pictures"
         )
 
     def _validate(self, step: Step, line: dict[str, Any]) -> str | None:

@@ -1,7 +1,9 @@
 """Whole trainings over real pairs: what they leave, which are one and the same, who stops them."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 
 from engine.config import RunnerConfig
-from engine.errors import ConfigError, TrainingError
+from engine.errors import ConfigError, StoppedError, TrainingError
 from engine.schema import claims
 from refinement.checkpoints import find_checkpoints
 from refinement.pair_options import PairOptions
@@ -210,8 +212,25 @@ def test_validation_without_examples_is_refused(job, tmp_path):
         runner=job.runner,
         seed=0,
     )
-    with pytest.raises(ConfigError, match=r"no example to validate on; set refine.train.validate_every"):
+    with pytest.raises(
+        ConfigError, match=r"no example to validate on; set refine.train.validate_every"
+    ):
         train(dataclasses.replace(job, pairs=tmp_path / "pairs"))
+
+
+def test_a_full_disk_ends_it_and_the_same_call_resumes(whole, job, monkeypatch):
+    def fill(line):
+        def full(_handle):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        if line["step"] == 5:
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(StoppedError, match=r"no space left; free some and run the same"):
+        train(job, fill)
+    monkeypatch.undo()
+    train(job)
+    same(job.folder, whole[0].folder)
 
 
 def test_several_workers_need_ray(job):

@@ -92,6 +92,8 @@ class Trainee:
 
     def set_mode(self, *, learns: bool) -> None:
         """Dropout on or off; what is frozen answers as it will be asked, without."""
+        if self.model.training == learns:
+            return  # a walk over all modules takes a twentieth of a small model's step
         self.model.train(learns)
         if self._options.freeze_vision:
             self.model.model.vision_tower.eval()

@@ -74,6 +74,7 @@ class Loop:
         self._plain = answer_logits(self._trainee.model)
         self._forward = self._accelerator.prepare(self._plain)
         self._optimizer = self._trainee.make_optimizer()
+        self._learnt = list(self._trainee.learnt().values())
         self._progress = Progress()
         if checkpoint is not None:
             self._progress = self._trainee.restore(checkpoint, self._optimizer)
@@ -182,7 +183,7 @@ class Loop:
                 self._accelerator.backward(losses.sum() * (workers / tokens))
             sums.add(losses, batch)
         limit = self._options.clip_norm or math.inf
-        norm = float(self._accelerator.clip_grad_norm_(self._plain.parameters(), limit))
+        norm = float(self._accelerator.clip_grad_norm_(self._learnt, limit))
         loss, tasks = sums.means(self._accelerator)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diverged(step, loss, norm)

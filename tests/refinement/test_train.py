@@ -212,9 +212,7 @@ def test_validation_without_examples_is_refused(job, tmp_path):
         runner=job.runner,
         seed=0,
     )
-    with pytest.raises(
-        ConfigError, match=r"no example to validate on; set refine.train.validate_every"
-    ):
+    with pytest.raises(ConfigError, match=r"no example to validate on; set refine.train"):
         train(dataclasses.replace(job, pairs=tmp_path / "pairs"))
 
 

@@ -9,14 +9,15 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import errors
-from engine.errors import EngineError, StoppedError, TrainingError
+from engine.errors import ConfigError, EngineError, StoppedError, TrainingError
 from refinement.checkpoints import Progress, last_whole, read_state, write_json
+from refinement.train_options import TrainOptions
 from refinement.trainer_loop import Ended
 
 if TYPE_CHECKING:
@@ -33,36 +34,24 @@ def train_on_ray(job: "TrainJob", start: Path, tell: "Tell | None") -> Ended:
     A Ray that is connected already is used, and stays.
 
     Raises:
+        ConfigError: There is no room for so many workers.
         EngineError: As a worker raised it.
         TrainingError: A worker ended otherwise.
         StoppedError: Ctrl-C; the last checkpoint stays.
     """
     import ray
     import ray.train
-    import ray.train.torch
 
-    from engine.cluster import connect, disconnect
-
-    # paths in a job may be relative to where the command was started
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect(job.runner.address)
     (job.folder / _ENDED).unlink(missing_ok=True)
-    shutil.rmtree(job.folder / _RAY, ignore_errors=True)  # it would take up where another ended
-    gpus = job.options.gpus_per_worker
-    resources = {"CPU": float(job.options.threads)} | ({"GPU": gpus} if gpus else {})
-    trainer = ray.train.torch.TorchTrainer(
-        _work,
-        train_loop_config={"job": job, "start": start},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=job.options.workers, use_gpu=gpus > 0, resources_per_worker=resources
-        ),
-        run_config=ray.train.RunConfig(name="run", storage_path=str(job.folder.resolve() / _RAY)),
-    )
     try:
-        with _handlers_kept(), _followed(job.folder / "log.jsonl", tell):
-            trainer.fit()
+        with (
+            _connected(job.runner.address),
+            _handlers_kept(),
+            _followed(job.folder / "log.jsonl", tell),
+        ):
+            if job.runner.address is None:  # a cluster may grow to what is asked of it
+                check_room(job.options, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            _trainer(job, start).fit()
     except (KeyboardInterrupt, SystemExit) as err:  # SystemExit: how Ray answers Ctrl-C
         raise StoppedError(
             f"training {job.folder}: stopped by a signal; the same command resumes from the last "
@@ -74,10 +63,64 @@ def train_on_ray(job: "TrainJob", start: Path, tell: "Tell | None") -> Ended:
             "from the last checkpoint"
         ) from err
     finally:
-        if is_ours:
-            disconnect()
         shutil.rmtree(job.folder / _RAY, ignore_errors=True)
     return _read_ended(job.folder)
+
+
+def _trainer(job: "TrainJob", start: Path) -> Any:
+    import ray.train
+    import ray.train.torch
+
+    # paths in a job may be relative to where the command was started
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    bookkeeping = job.folder.resolve() / _RAY
+    shutil.rmtree(bookkeeping, ignore_errors=True)  # it would take up where another run ended
+    gpus = job.options.gpus_per_worker
+    resources = {"CPU": float(job.options.threads)} | ({"GPU": gpus} if gpus else {})
+    return ray.train.torch.TorchTrainer(
+        _work,
+        train_loop_config={"job": job, "start": start},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.options.workers, use_gpu=gpus > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(name="run", storage_path=str(bookkeeping)),
+    )
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """To a Ray; to the one that is connected already, which then stays."""
+    import ray
+
+    from engine.cluster import connect, disconnect
+
+    if ray.is_initialized():
+        yield
+        return
+    connect(address)
+    try:
+        yield
+    finally:
+        disconnect()
+
+
+def check_room(options: TrainOptions, found: Mapping[str, float]) -> None:
+    """Refuses what this machine's Ray will never have room for: Ray itself would wait for it.
+
+    Raises:
+        ConfigError: With what is asked and what there is.
+    """
+    for option, each, resource in (
+        ("threads", float(options.threads), "CPU"),
+        ("gpus_per_worker", options.gpus_per_worker, "GPU"),
+    ):
+        wanted, there = options.workers * each, found.get(resource, 0.0)
+        if wanted > there:
+            raise ConfigError(
+                f"refine.train: {options.workers} workers with {option} {each:g} take {wanted:g} "
+                f"{resource}s, and there are {there:g}; take fewer, or name a larger cluster in "
+                "runner.address"
+            )
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -1,14 +1,16 @@
-"""The picture of a log, and the log as the driver of Ray workers follows it."""
+"""The picture of a log, and what the driver of Ray workers does by itself: follow it, and count."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from engine.errors import ConfigError
 from refinement.checkpoints import Progress, checkpoint_path, whole_folder, write_state
 from refinement.curves import draw_curves
-from refinement.distributed import _followed
+from refinement.distributed import _followed, check_room
 from refinement.train_log import TrainLog, read_log
+from refinement.train_options import TrainOptions
 
 
 def line(step, **values):
@@ -69,3 +71,20 @@ def test_whoever_follows_is_told_each_step_of_this_run_once(tmp_path, done):
         for step in range(done + 1, 7):
             log.write(line(step))
     assert [each["step"] for each in told] == list(range(done + 1, 7))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"workers": 3}, "3 workers with threads 1 take 3 CPUs, and there are 2"),
+        ({"threads": 4}, "1 workers with threads 4 take 4 CPUs"),
+        ({"gpus_per_worker": 0.5}, r"gpus_per_worker 0.5 take 0.5 GPUs, and there are 0"),
+    ],
+)
+def test_more_than_a_machine_has_is_refused_and_not_waited_for(values, message):
+    with pytest.raises(ConfigError, match=message):
+        check_room(TrainOptions(batch_size=12, **values), {"CPU": 2.0})
+
+
+def test_all_that_a_machine_has_may_be_taken():
+    check_room(TrainOptions(workers=2, gpus_per_worker=0.5), {"CPU": 2.0, "GPU": 1.0})

@@ -267,6 +267,7 @@ def test_a_ray_worker_comes_to_the_same_bytes_and_two_to_nearly_the_same(whole, 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @RAYS_OWN
 def test_an_error_of_a_ray_worker_is_told_as_it_is(job):
     wild = with_options(job, learning_rate=1e30, clip_norm=None)

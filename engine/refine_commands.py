@@ -82,7 +82,7 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
             seed=config.seed,
         ),
         observer,
-        Lines("of the step"),
+        Lines(""),
     )
     show_rounds(output, out)
     return series

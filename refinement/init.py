@@ -14,6 +14,7 @@ from refinement.tokenizer import IMAGE
 _COLOUR_MEAN, _COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BICUBIC = 3  # as Pillow counts
 _BOS, _PAD, _EOS = 0, 1, 2
+_TOWER_STD = 0.02  # of the random weights of the tower, as published
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -100,8 +101,8 @@ def build_model(sizes: Preset, tokenizer: Any, image_size: int, seed: int) -> An
     )
     config = library.Florence2Config(
         text_config=text.to_dict(),
-        vision_config={**sizes.vision(image_size), "initializer_range": sizes.init_std},
-        initializer_range=sizes.init_std,  # of what joins the two
+        vision_config={**sizes.vision(image_size), "initializer_range": _TOWER_STD},
+        initializer_range=_TOWER_STD,  # of what joins the two
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         **tokens,
     )

@@ -1,6 +1,6 @@
 """The order in which a training meets its pairs, and their pictures.
 
-How tasks are dealt out and epochs permuted is in `test_mixture`, who is held out in
+How tasks are dealt out and epochs permuted is in `test_task_mixture`, who is held out in
 `test_pairs_write`.
 """
 

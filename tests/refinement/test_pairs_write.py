@@ -78,8 +78,9 @@ def test_images_that_are_not_ok_give_no_pair(tmp_path):
         *("a", "b", "c"), status=["ok", "failed", "rejected"], failures=[None, FAILED, None]
     )
     rows = regions(("a", "dog", BOX), ("b", "dog", BOX), ("c", "dog", BOX))
-    _, pairs = paired(make(tmp_path, (table, rows)), tmp_path / "pairs")
+    counts, pairs = paired(make(tmp_path, (table, rows)), tmp_path / "pairs")
     assert [each.image_key for each in every(pairs)] == ["a"]
+    assert counts.left_out == {}  # they are no candidates, whatever their tars hold
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rich.console import Console
 from engine import config as config_module
 from engine import dataset
 from engine.checks import run_checks
+from engine.cli_model import model_app
 from engine.compose import compose
 from engine.errors import ConfigError, EngineError, StoppedError
 from engine.filter_summary import versions_table
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(model_app, name="model")
 out = Console(width=None if sys.stdout.isatty() else 120)
 
 # a str: a Path would make s3:/bucket of an override
@@ -272,6 +274,38 @@ def evaluate(
         out.print(f"wrote {plot}", soft_wrap=True)
 
 
+@app.command()
+def refine(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Train Florence-2 on the kept labels and let it correct them, round by round."""
+    from engine.refine_commands import run_refine  # of no use to who has no model
+
+    observer = TerminalObserver(out) if out.is_terminal else LogObserver()
+    try:
+        run_refine(_config(config, overrides), observer, out)
+    finally:
+        observer.close()
+
+
+@app.command()
+def rounds(place: Place, endpoint: Endpoint = None, region: Region = None) -> None:
+    """The rounds of a refinement: quality, counts and cost as a table and a plot."""
+    from engine.refine_commands import show_rounds
+
+    show_rounds(open_location(place, endpoint=endpoint, region=region), out)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    folder: Annotated[Path, typer.Argument(help="Where the model and its log are written.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train Florence-2 on the kept labels of a dataset; the same command resumes."""
+    from engine.refine_commands import run_train
+
+    run_train(_config(config, overrides), folder, out)
+
+
 @app.command("import")
 def import_(
     labels: Annotated[str, typer.Argument(metavar="SRC", help="A file or folder of labels.")],
@@ -390,10 +424,14 @@ def config_show(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def _job(config: str, overrides: list[str] | None) -> Job:
+    return compose(_config(config, overrides))
+
+
+def _config(config: str, overrides: list[str] | None) -> config_module.Config:
     # `fld annotate source.uri=x ...` without a file: the first argument is an override then
     if "=" in config and not Path(config).exists():
-        return compose(config_module.load_config(None, [config, *(overrides or [])]))
-    return compose(config_module.load_config(Path(config), overrides or []))
+        return config_module.load_config(None, [config, *(overrides or [])])
+    return config_module.load_config(Path(config), overrides or [])
 
 
 def _current(output: Location) -> str:

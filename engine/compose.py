@@ -22,7 +22,9 @@ def compose(config: Config) -> Job:
     Raises:
         ConfigError: An unknown specialist, rule or option, or a value that is not allowed.
     """
-    specialists = [_specialist(i, entry) for i, entry in enumerate(config.specialists)]
+    specialists = [
+        make_specialist(entry, f"specialists[{i}]") for i, entry in enumerate(config.specialists)
+    ]
     _check_names(config.runner, [specialist.name for specialist in specialists])
     entries = with_required_rules(config.rules)
     places = {id(entry): place for place, entry in enumerate(config.rules)}
@@ -50,12 +52,17 @@ def with_required_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*first, *rules, *last]
 
 
-def _specialist(index: int, entry: dict[str, Any]) -> Specialist:
+def make_specialist(entry: dict[str, Any], where: str) -> Specialist:
+    """A specialist of its config entry.
+
+    Raises:
+        ConfigError: An unknown specialist or option, or a value that is not allowed.
+    """
     options = {name: value for name, value in entry.items() if name != "kind"}
     options.setdefault("name", entry["kind"])
     cls = SPECIALISTS.find(entry["kind"])
-    specialist: Specialist = build(cls, options, f"specialists[{index}]")
-    _check_made(specialist, f"specialists[{index}] ({entry['kind']})")
+    specialist: Specialist = build(cls, options, where)
+    _check_made(specialist, f"{where} ({entry['kind']})")
     return specialist
 
 

@@ -21,6 +21,10 @@ class SpecialistError(EngineError):
     """A specialist that cannot be built or loaded, or that broke its promise."""
 
 
+class TrainingError(EngineError):
+    """A training that cannot go on, such as one whose loss is no number; names what is kept."""
+
+
 class ShardError(EngineError):
     """A shard that could not be committed, with what did not add up."""
 

@@ -16,9 +16,10 @@ from rich.text import Text
 from engine import dataset
 from engine.assess import Version, assess
 from engine.compose import compose
-from engine.config import Config, load_config, parse_config
+from engine.config import Config, PartConfig, SourceConfig, load_config, parse_config
 from engine.errors import ConfigError
 from engine.evaluate.results import Assessment
+from engine.evaluate.scenes import truth_labels
 from engine.exchange import StoredPictures, kept_labels
 from engine.filter_summary import filter_summary
 from engine.filtering import Filtering, filter_dataset
@@ -239,14 +240,30 @@ def run_evaluate(
     `conventions` are those of `engine.assess.assess`.
     """
     name, chosen = find_version(output, version)
-    place = open_location(truth.source.uri, **_reach(truth.source))
-    true: LabelSet | Version
-    if place.exists(dataset.DATASET):
-        true = Version(place, find_version(place, None)[0])
-    else:
-        true = open_labels(truth.source, truth).labels
+    true = open_truth(truth.source, truth)
     rules = [str(entry["rule"]) for entry in chosen.rules] if chosen.rules else None
     return assess(output, name, true, source=source, families=families, rules=rules, **conventions)
+
+
+def open_truth(part: PartConfig, config: Config) -> LabelSet | Version:
+    """True labels: a dataset of ours, the truth of synthetic scenes, or labels in any format.
+
+    Args:
+        part: Where they are.
+        config: Whose seed and limits hold.
+    """
+    if part.uri == "synthetic":
+        return truth_labels(config.seed, part.num_images or 100, part.world or "scenes")
+    place = place_of(part)
+    if place.exists(dataset.DATASET):
+        return Version(place, find_version(place, part.version)[0])
+    options = part.model_dump(exclude_unset=True)
+    return open_labels(SourceConfig.model_validate(options), config).labels
+
+
+def place_of(part: PartConfig) -> Location:
+    """The place a config names, reached as it says."""
+    return open_location(part.uri, **_reach(part))
 
 
 def run_import(job: Job, out: Console, *, overwrite: bool) -> int:

@@ -1,9 +1,12 @@
 """One driver per output: a lease that a living driver renews and a dead one loses."""
 
+import contextlib
 import json
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,3 +130,26 @@ def _alive_without_proc(pid: int) -> str | None:
     except OSError:
         return None
     return "alive"
+
+
+@contextlib.contextmanager
+def kept_alive(lease: Lease) -> Iterator[None]:
+    """Renews a lease from a thread, for work that reports nothing for minutes, such as a training.
+
+    A lease that was lost is noticed when the block ends or renews it itself.
+    """
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(RENEW_S):
+            with contextlib.suppress(StoppedError, OSError):
+                lease.renew()
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    lease.renew()

@@ -1,1 +1,306 @@
-"""`fld train`, `fld model`, `fld refine` and `fld rounds`: from a config to the work and its words."""
+"""`fld train`, `fld model`, `fld refine`, `fld rounds`: from a config to the work and its words."""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engine import dataset
+from engine.compose import compose, make_specialist
+from engine.config import Config, build, nearest
+from engine.errors import ConfigError
+from engine.job import Job, Observer
+from engine.judge import RuleEntry
+from engine.label_commands import Lines, open_truth, place_of
+from engine.output import local_path
+from engine.protocols import Specialist
+from engine.run import annotate, open_output
+from engine.source.filesystem import open_location
+from engine.source.shapes import Location
+from engine.versions import find_version
+from refinement.gold import Gold
+from refinement.init import init_model
+from refinement.options import RefineOptions
+from refinement.pair_options import PairOptions
+from refinement.pair_writer import write_pairs
+from refinement.policies import POLICIES, Policy
+from refinement.rounds import WORK, InitOptions, RefineJob, learn_words, refine
+from refinement.rounds_table import rounds_table
+from refinement.series import Series, read_series
+from refinement.tokenizer import read_tokenizer
+from refinement.train import Trained, TrainJob, train
+from refinement.train_options import TrainOptions
+
+# What decides how long a series goes on and changes no label of a round.
+_PATIENCE = ("rounds", "min_gain")
+
+
+def run_refine(config: Config, observer: Observer, out: Console) -> Series:
+    """Refines a dataset; where the source is none yet, it is annotated first.
+
+    Raises:
+        ConfigError: Something is missing or wrong.
+        StoppedError: It ended early; the same call resumes.
+    """
+    options = build(RefineOptions, config.refine, "refine")
+    # built before anything runs: a typing error must not show after an hour of annotating
+    predictor, training, pairs = _predictor(options), _training(options), _pairs(options)
+    policy = _policy(options)
+    annotating = _without_predictor(config, options)
+    output, job = _dataset(annotating, observer)
+    rules, rule_options = _rules(annotating, output, job)
+    identity = {
+        "model": config.model,
+        "refine": {k: v for k, v in dataclasses.asdict(options).items() if k not in _PATIENCE},
+        "rules": list(rule_options),
+        "gold": config.gold.model_dump(exclude_defaults=True) if config.gold else None,
+        "seed": config.seed,
+    }
+    series = refine(
+        RefineJob(
+            output=output,
+            folder=_folder(output),
+            model=config.model,
+            init=None if config.model else build(InitOptions, options.init, "refine.init"),
+            options=options,
+            policy=policy,
+            pairs=pairs,
+            training=training,
+            predictor=predictor,
+            rules=rules,
+            rule_options=rule_options,
+            gold=_gold(config, options, output),
+            gold_sources=_gold_sources(config),
+            identity=json.loads(json.dumps(identity, default=str)),
+            runner=config.runner,
+            limits=config.limits,
+            seed=config.seed,
+        ),
+        observer,
+        Lines("of the step"),
+    )
+    show_rounds(output, out)
+    return series
+
+
+def run_train(config: Config, folder: Path, out: Console) -> Trained:
+    """Trains a checkpoint on the kept labels of a dataset; the same call resumes.
+
+    Raises:
+        ConfigError: Something is missing or wrong.
+        TrainingError: The training diverged.
+        StoppedError: It ended early; the same call resumes.
+    """
+    options = build(RefineOptions, config.refine, "refine")
+    training, pairs = _training(options), _pairs(options)
+    if training is None:
+        raise ConfigError("refine.train is null: nothing is to be trained; leave it out")
+    if config.model is None:
+        raise ConfigError("model is missing: name the checkpoint to train, a hub id or a folder")
+    output = place_of(config.source)
+    version, _ = find_version(output, config.source.version)
+    lines = Lines("shards")
+    write_pairs(
+        output,
+        version,
+        pairs,
+        folder / "pairs",
+        runner=config.runner,
+        seed=config.seed,
+        gold=_gold_sources(config),
+        progress=lines,
+    )
+    steps = Lines("steps")
+    trained = train(
+        TrainJob(
+            model=config.model,
+            pairs=folder / "pairs",
+            output=output,
+            folder=folder,
+            options=training,
+            weights=pairs.tasks,
+            seed=config.seed,
+            runner=config.runner,
+        ),
+        lambda line: steps(f"loss {line['loss']:.4f},", line["step"], training.steps),
+    )
+    loss = "" if trained.loss is None else f", loss {trained.loss:.4f}"
+    out.print(
+        f"{trained.steps:,} steps in {trained.seconds:,.0f} s{loss}: {trained.reason}; the model "
+        f"is {trained.model}, its losses are drawn in {folder / 'loss.png'}",
+        soft_wrap=True,
+    )
+    return trained
+
+
+def run_model_init(
+    folder: Path,
+    *,
+    preset: str,
+    dataset_uri: str | None,
+    tokenizer: Path | None,
+    vocabulary_size: int | None,
+    image_size: int | None,
+    seed: int,
+) -> str:
+    """Makes an untrained checkpoint; returns what to say of it.
+
+    Raises:
+        ConfigError: Both or neither of dataset and tokenizer are given, or one is none.
+    """
+    if (dataset_uri is None) == (tokenizer is None):
+        raise ConfigError(
+            "model init: give either --dataset, whose texts a tokenizer is trained on, or "
+            "--tokenizer, a folder with a vocabulary"
+        )
+    if dataset_uri is not None:
+        output = open_location(dataset_uri)
+        version, _ = find_version(output, None)
+        words = learn_words(output, version, preset, vocabulary_size)
+    else:
+        assert tokenizer is not None
+        words = read_tokenizer(tokenizer)
+    facts = init_model(folder, preset=preset, tokenizer=words, image_size=image_size, seed=seed)
+    return (
+        f"wrote {folder}: {facts.parameters:,} parameters, {facts.vocabulary:,} words, pictures of "
+        f"{facts.image_size} px as {facts.image_tokens} tokens; nothing is trained yet"
+    )
+
+
+def show_rounds(output: Location, out: Console) -> None:
+    """Prints the table of rounds and draws it.
+
+    Raises:
+        ConfigError: The dataset has no rounds.
+    """
+    series = read_series(output)
+    if series is None:
+        raise ConfigError(f"{output.uri}: has no rounds yet; `fld refine` makes them")
+    out.print(rounds_table(series))
+    local = local_path(output, "_run/rounds.png")
+    if local is not None:
+        from refinement.rounds_plot import plot_rounds  # drawing is slow to load
+
+        plot_rounds(series, local)
+        out.print(f"drawn in {local}", soft_wrap=True)
+
+
+def _without_predictor(config: Config, options: RefineOptions) -> Config:
+    """The config as the specialists before the rounds know it: the runner may name the predictor."""
+    name = str(options.predictor.get("name", options.predictor.get("kind")))
+    others = {
+        option: {key: value for key, value in getattr(config.runner, option).items() if key != name}
+        for option in ("workers", "threads")
+    }
+    return config.model_copy(update={"runner": config.runner.model_copy(update=others)})
+
+
+def _dataset(config: Config, observer: Observer) -> tuple[Location, Job | None]:
+    """The dataset to refine, annotated first where the source is none; and the job that made it."""
+    source = place_of(config.source)
+    if config.source.uri != "synthetic" and source.exists(dataset.DATASET):
+        if config.specialists:
+            raise ConfigError(
+                "specialists: source is a dataset that is refined in place; `fld annotate` it with "
+                "more specialists first, or take them out"
+            )
+        return source, None
+    if config.source.kind == "dataset":
+        raise ConfigError(f"source.uri {config.source.uri}: no dataset.json there")
+    job = compose(config)
+    annotate(job, observer)
+    return open_output(job.config), job
+
+
+def _rules(
+    config: Config, output: Location, job: Job | None
+) -> tuple[Sequence[RuleEntry], Sequence[dict[str, Any]]]:
+    """The rules that judge each round: those of the config, or those of the dataset as it is."""
+    if job is None:
+        rules = config.rules
+        if not rules:
+            _, version = find_version(output, None)
+            stored = dataset.read_dataset(output)["identity"]["rules"]
+            rules = [dict(rule) for rule in version.rules or stored]
+        job = compose(config.model_copy(update={"rules": rules, "specialists": []}))
+    for entry in job.rules:
+        if hasattr(entry.rule, "measure"):
+            raise ConfigError(
+                f"rules: {entry.rule.name!r} must have seen the whole dataset; leave it out here, "
+                "and `fld filter` the refined dataset with it"
+            )
+    return job.rules, job.config.rules
+
+
+def _predictor(options: RefineOptions) -> Any:
+    """Makes the predictor over a model; checked once, now."""
+    entry = dict(options.predictor)
+    if not isinstance(entry.get("kind"), str):
+        raise ConfigError("refine.predictor.kind is missing; `fld specialists` lists what there is")
+
+    def make(model: str | None) -> Specialist:
+        given = {"model": model} if model is not None else {}
+        made = make_specialist({**entry, **given}, "refine.predictor")
+        # a model that says nothing is no reason to stop: its round is rolled back, with the reason
+        made.quiet_limit = None
+        return made
+
+    make(None if options.train is None else "untrained")
+    return make
+
+
+def _policy(options: RefineOptions) -> Policy:
+    if options.policy_name not in POLICIES:
+        raise ConfigError(
+            f"refine.policy {options.policy_name!r}: {nearest(options.policy_name, POLICIES)}"
+        )
+    policy: Policy = build(POLICIES[options.policy_name], options.policy_options, "refine.policy")
+    return policy
+
+
+def _training(options: RefineOptions) -> TrainOptions | None:
+    if options.train is None:
+        return None
+    return build(TrainOptions, options.train, "refine.train")
+
+
+def _pairs(options: RefineOptions) -> PairOptions:
+    return build(PairOptions, options.pairs, "refine.pairs")
+
+
+def _gold_sources(config: Config) -> list[str]:
+    """Sources of the dataset whose rows are gold: those that bear its name."""
+    return [config.gold.name] if config.gold is not None and config.gold.name else []
+
+
+def _gold(config: Config, options: RefineOptions, output: Location) -> Gold | None:
+    if config.gold is None:
+        if options.calibrate == "gold":
+            raise ConfigError("refine.calibrate is gold, and there is no `gold`; give its uri")
+        return None
+    gold = config.gold
+    if gold.uri.rstrip("/") == output.uri.rstrip("/"):
+        raise ConfigError(
+            f"gold.uri {gold.uri}: is the dataset that is refined, whose labels train; gold never "
+            "trains: give labels that somebody checked"
+        )
+    return Gold(
+        open=lambda: open_truth(gold, config),
+        family=options.family,
+        halved=options.calibrate == "gold",
+        seed=config.seed,
+    )
+
+
+def _folder(output: Location) -> Path:
+    """Where pairs, models and predictions go: the dataset, or for a bucket a local folder."""
+    local = local_path(output, WORK)
+    if local is not None:
+        return local
+    name = hashlib.blake2b(output.uri.encode(), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"fld-refine-{name}"

@@ -6,13 +6,18 @@ lie; no image moves when others come or go.
 
 import binascii
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
+W = TypeVar("W", int, Words)
 
-_DIGEST_HEX, _WORD_BYTES = 64, 8
+# The golden ratio's bits, as in SplitMix64: without them a word of zeros stays one.
+GOLDEN = 0x9E3779B97F4A7C15
+_DIGEST_HEX, _WORD_BITS = 64, 64
+_MASK = 2**_WORD_BITS - 1
 # The parts are independent of each other: a fold must hold its share of the held-out images.
 _FOLD, _HELD_OUT = 1, 2
 
@@ -57,37 +62,37 @@ def is_held_out(sha256: Sequence[str], share: float, seed: int) -> npt.NDArray[n
     return _uniform(sha256, seed, _HELD_OUT) < share
 
 
-def mix(words: Words) -> Words:
+def mix(words: W) -> W:
     """Scrambles 64-bit words, each to another: every bit of one depends on all bits it had.
 
     The finaliser of SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number
     generators", OOPSLA 2014, with the constants of Stafford's variant 13.
 
     Args:
-        words: Any shape with at least one axis, where numpy lets products wrap.
+        words: One as an int, in 0..2**64 - 1, or an array of any shape.
     """
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    bits: Any = words  # int or array alike; numpy's own types know no such thing
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
+    scrambled: W = bits ^ (bits >> 31)
+    return scrambled
 
 
-def key_of(*numbers: int) -> Words:
-    """One word of several numbers, shape (1,); other numbers, or another order, give another."""
-    key = np.zeros(1, np.uint64)
+def key_of(*numbers: int) -> int:
+    """One word of several numbers; other numbers, or another order, give another."""
+    key = 0
     for number in numbers:
-        # the golden ratio's bits, as in SplitMix64: without them nothing but zeros stays zero
-        key = mix((key + np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(number % 2**64))
+        key = mix(((key + GOLDEN) & _MASK) ^ (number & _MASK))
     return key
 
 
 def _uniform(sha256: Sequence[str], seed: int, part: int) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for each digest, the same wherever the digest, seed and part are."""
-    hashed = np.broadcast_to(key_of(seed, part), len(sha256))
+    hashed = np.full(len(sha256), key_of(seed, part), np.uint64)
     for word in _words(sha256).T:
         hashed = mix(hashed ^ word)
-    return (hashed >> np.uint64(11)).astype(
-        np.float64
-    ) * 2.0**-53  # as many bits as a float64 holds exactly
+    # as many bits as a float64 holds exactly
+    return (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _words(sha256: Sequence[str]) -> Words:
@@ -101,4 +106,4 @@ def _words(sha256: Sequence[str]) -> Words:
         raw = binascii.unhexlify(spelt.tobytes())
     except ValueError as err:  # binascii.Error and UnicodeEncodeError are such
         raise ValueError(f"sha256: not all are hex digests of {_DIGEST_HEX} characters") from err
-    return np.frombuffer(raw, f">u{_WORD_BYTES}").astype(np.uint64).reshape(-1, 4)
+    return np.frombuffer(raw, ">u8").astype(np.uint64).reshape(-1, 4)

@@ -1,0 +1,113 @@
+"""One shard of a round: predictions meet labels, the rules judge what comes of it, it is kept."""
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.reading import read_parquet
+from engine.refilter import pairs
+from engine.rejudge import Replay, rejudge
+from engine.sink import Expected, ShardFiles, Target, write_shard
+from engine.source.shapes import Location
+from refinement.calibrate import Calibration
+from refinement.outcomes import Relabelled, apply
+from refinement.policies import Policy
+from refinement.predict import read_predictions
+from refinement.relabel import relabel
+
+
+@dataclass(frozen=True)
+class RelabelSpec:
+    """What every process needs to relabel shards; the same for all of a round.
+
+    Attributes:
+        target: Where the new version goes.
+        parent: The version whose labels are corrected.
+        predictions: Where `refinement.predict` wrote.
+        predictor: Name of the predictor: the `source` of its rows.
+        tasks: What it was asked for, as `kind/role`.
+        policy: What becomes of a disagreement.
+        number: The round's.
+        replay: How the result is judged.
+        ledger: Folder of the outcomes, relative to the output.
+        calibration: Of the predictor's scores; null: they are taken as they are.
+    """
+
+    target: Target
+    parent: str
+    predictions: Location
+    predictor: str
+    tasks: tuple[str, ...]
+    policy: Policy
+    number: int
+    replay: Replay
+    ledger: str
+    calibration: Calibration | None = None
+
+
+def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """Relabels and judges a shard, writes its outcomes and commits it to the new version.
+
+    Returns:
+        The marker, and the outcomes by name.
+    """
+    output, files = spec.target.output, ShardFiles(shard)
+    images = read_parquet(output, f"{spec.parent}/{files.images}")
+    rows = read_parquet(output, f"{spec.parent}/{files.annotations}")
+    found = outcomes(spec, shard, rows)
+    grown = apply(rows, found, images["image_key"].to_pylist())
+    images, judged, counts = rejudge(images, grown, spec.replay, {})
+    output.write(ledger_path(spec, shard), _parquet(found.ledger))
+    marker = write_shard(
+        spec.target,
+        shard,
+        images,
+        judged,
+        {},
+        Expected(images.num_rows, _by_source(grown)),
+        rules=pairs(counts),
+    )
+    return marker, dict(found.counts)
+
+
+def outcomes(spec: RelabelSpec, shard: int, rows: pa.Table) -> Relabelled:
+    """What the policy makes of a shard; nothing is written."""
+    said = read_predictions(spec.predictions, shard)
+    return relabel(
+        rows,
+        said.claims,
+        spec.policy,
+        number=spec.number,
+        predictor=spec.predictor,
+        tasks=spec.tasks,
+        predicted_keys=said.answered.to_pylist(),
+        calibration=spec.calibration,
+    )
+
+
+def ledger_path(spec: RelabelSpec, shard: int) -> str:
+    """Where the outcomes of a shard are, relative to the output."""
+    return f"{spec.ledger}/{shard:06d}.parquet"
+
+
+def read_outcomes(spec: RelabelSpec, shard: int) -> Counter[str]:
+    """The outcomes of a shard that is committed, by name."""
+    ledger = read_parquet(spec.target.output, ledger_path(spec, shard), ["outcome"])
+    counted = pc.value_counts(ledger["outcome"].cast(pa.string())).to_pylist()
+    return Counter({each["values"]: each["counts"] for each in counted})
+
+
+def _by_source(rows: pa.Table) -> dict[str, int]:
+    counted = pc.value_counts(rows["source"].cast(pa.string())).to_pylist()
+    return {each["values"]: each["counts"] for each in counted}
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", version="2.6")
+    return buffer.getvalue()

@@ -1,0 +1,153 @@
+"""The model in training with its optimizer: loaded, saved, and put back as it was."""
+
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+from refinement.checkpoints import Progress, read_state, whole_folder, write_state
+from refinement.collate import square
+from refinement.lora import (
+    adapter_weights,
+    add_adapters,
+    merged_state,
+    set_adapter_weights,
+)
+from refinement.start import load_start
+from refinement.train_options import TrainOptions
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each weight
+
+
+class Trainee:
+    """Processor, model and optimizer, and which of the weights are learnt."""
+
+    def __init__(self, start: Path, checkpoint: Path | None, options: TrainOptions) -> None:
+        """Loads on the CPU.
+
+        Args:
+            start: Folder of the checkpoint the training started from.
+            checkpoint: Of the training itself, to go on from.
+            options: Of the training.
+        """
+        self._options = options
+        lora = options.lora_options
+        # adapters are added to what they were first added to
+        folder = checkpoint if checkpoint is not None and lora is None else start
+        self.processor, self.model = load_start(folder)
+        if options.freeze_vision:
+            self.model.model.vision_tower.requires_grad_(False)
+        if lora is not None:
+            add_adapters(self.model, lora, spare_vision=options.freeze_vision)
+        self.num_image_tokens = {
+            side: self._count_image_tokens(side)
+            for side in {stage.resolution for stage in options.stages}
+        }
+
+    def _count_image_tokens(self, side: int | None) -> int:
+        import torch
+        from PIL import Image
+
+        sides = {} if side is None else square(side)
+        blank = self.processor.image_processor(
+            [Image.new("RGB", (8, 8))], return_tensors="pt", **sides
+        )["pixel_values"]
+        try:
+            with torch.inference_mode():
+                count = self.model.eval().get_image_features(blank).pooler_output.shape[1]
+        except (IndexError, RuntimeError) as err:
+            raise ConfigError(
+                f"train.resolutions: the checkpoint cannot see pictures of {side} pixels a side: "
+                f"{str(err).partition(chr(10))[0]}; choose a smaller multiple of 32"
+            ) from err
+        most = self.model.config.text_config.max_position_embeddings
+        if count >= most:
+            raise ConfigError(
+                f"train.resolutions: a picture of {side or 'the usual number of'} pixels a side "
+                f"takes {count} tokens, and the checkpoint has positions for {most}"
+            )
+        return int(count)
+
+    def learnt(self) -> dict[str, Any]:
+        """The weights that are learnt, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def make_optimizer(self) -> Any:
+        """AdamW over what is learnt; weight decay on matrices alone."""
+        import torch
+
+        learnt = self.learnt()
+        decay = [p for p in learnt.values() if p.ndim > 1]
+        spared = [p for p in learnt.values() if p.ndim <= 1]
+        groups = [
+            {"params": decay, "weight_decay": self._options.weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        ]
+        beta1, beta2 = self._options.betas
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=self._options.learning_rate,
+            betas=(beta1, beta2),
+        )
+
+    def set_mode(self, *, learns: bool) -> None:
+        """Dropout on or off; what is frozen answers as it will be asked, without."""
+        self.model.train(learns)
+        if self._options.freeze_vision:
+            self.model.model.vision_tower.eval()
+
+    def save_model(self, path: Path) -> None:
+        """A folder that loads as a plain Florence-2, adapters merged."""
+        with whole_folder(path) as folder:
+            self._write_model(folder)
+
+    def save(self, path: Path, optimizer: Any, progress: Progress) -> None:
+        """A checkpoint: the model, and what its training needs to go on."""
+        adapters = adapter_weights(self.model)
+        tensors = {f"adapter.{name}": tensor for name, tensor in adapters.items()}
+        for name, parameter in self.learnt().items():
+            moments = optimizer.state.get(parameter, {})
+            tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moments}
+        with whole_folder(path) as folder:
+            self._write_model(folder)
+            write_state(folder, tensors, progress)
+
+    def restore(self, path: Path, optimizer: Any) -> Progress:
+        """Adapters and optimizer as `save` left them; the model itself is loaded from there."""
+        tensors, progress = read_state(path)
+        prefix = "adapter."
+        adapters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        set_adapter_weights(self.model, adapters)
+        for name, parameter in self.learnt().items():
+            if f"step.{name}" in tensors:  # absent of a weight that no example has reached
+                optimizer.state[parameter] = {
+                    moment: _beside(tensors[f"{moment}.{name}"], parameter, moment)
+                    for moment in _MOMENTS
+                }
+        return progress
+
+    def _write_model(self, folder: Path) -> None:
+        state = merged_state(self.model) if self._options.lora is not None else None
+        self.model.save_pretrained(folder, state_dict=state)
+        self._sized_processor().save_pretrained(folder)
+
+    def _sized_processor(self) -> Any:
+        """The processor, its pictures as large as those the training ends with."""
+        side = self._options.stages[-1].resolution
+        if side is not None:
+            pictures = self.processor.image_processor
+            options = {**pictures.to_dict(), **square(side)}
+            sized = type(pictures)(**options)
+            sized.image_seq_length = self.num_image_tokens[side]
+            made = type(self.processor)(
+                sized,
+                self.processor.tokenizer,
+                num_additional_image_tokens=self.processor.num_additional_image_tokens,
+                post_processor_config=self.processor.post_processor_config,
+            )
+            return made
+        return self.processor
+
+
+def _beside(tensor: Any, parameter: Any, moment: str) -> Any:
+    """On the device of its weight, but for the count of steps, which AdamW keeps on the CPU."""
+    return tensor if moment == "step" else tensor.to(parameter.device)

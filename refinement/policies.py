@@ -196,10 +196,10 @@ class Consensus:
         max_unseen_ratio: Labels without a partner are superseded where there are at most so many
             for each one moved or renamed, by kind and role in the shard; 0 supersedes none, null
             all. Silence says either that a label is wrong or that the predictor is blind, and only
-            what it contradicts tells how wrong labels are. At 30 % noise a perfect predictor is silent
-            on 0.9 labels for each it corrects, a second real detector on 1.7, one that finds 60 %
-            of the true objects on 7: to supersede those took F1 from .80 to .70, to keep them to
-            .85.
+            what it contradicts tells how wrong labels are. At 30 % noise a perfect predictor is
+            silent on 0.9 labels for each it corrects, a second real detector on 1.7, one that finds
+            60 % of the true objects on 7: to supersede those took F1 from .80 to .70, to keep them
+            to .85.
         min_agreement: Of the labels of a kind and role in a shard the predictor must support this
             share, or all it contradicts is contested and no box added: it knows other classes, or
             nothing. Random boxes agree with none; a predictor that finds one object in five still
@@ -307,7 +307,7 @@ def passes(scores: Floats, limit: float) -> Flags:
 
 
 def _may_be_added(matched: Matched, min_add_score: float, min_text_score: float) -> Flags:
-    """Predictions certain enough that lie in no crowd, of captions those no label has word for word."""
+    """Predictions that are certain enough, lie in no crowd, and are no label's caption."""
     said, near = matched.predictions, matched.near
     certain = np.where(
         said.is_text, passes(said.scores, min_text_score), passes(said.scores, min_add_score)

@@ -1,4 +1,4 @@
-"""What each policy makes of labels and predictions; the replay of rules is in test_relabel_rules."""
+"""What each policy makes of labels and predictions; rules: test_relabel_rules."""
 
 import pyarrow as pa
 import pytest

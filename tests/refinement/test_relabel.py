@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 from relabel_tables import BOX, CLOSE, FAR, NEAR, labels, outcomes, parents, run, said
 
+from engine.config import build
 from engine.errors import ConfigError
 from engine.schema import ANNOTATIONS, CLAIM
 from refinement.calibrate import Calibration
@@ -137,6 +138,15 @@ def test_what_a_person_said_stands(policy):
     assert made.new.num_rows == len(made.retracted) == 0
 
 
+def test_replace_adds_what_is_near_what_a_person_said_but_nothing_in_its_place():
+    kept = labels(text=["dog"], box=[BOX], human=True)
+    made = run(Replace(), kept, said(text=["dog"], box=[NEAR]))
+    assert outcomes(made) == {"label-0": "contested", "dog": "added"}
+    kept = labels(text=["dog", "dog"], box=[CLOSE, BOX], human=[True, False])
+    made = run(Replace(), kept, said(text=["dog"], box=[BOX]))
+    assert outcomes(made) == {"label-0": "confirmed", "label-1": "superseded"}
+
+
 @pytest.mark.parametrize("policy", [SURE, Replace(), Append()])
 def test_ignored_rows_stay_and_nothing_is_added_in_them(policy):
     kept = labels(text=["person"], box=[BOX], ignore=True)
@@ -261,6 +271,12 @@ def test_noisy_texts_give_way_where_the_rule_says_so():
     assert made.ledger["text_after"].to_pylist()[:2] == ["a small puppy"] * 2
 
 
+def test_a_text_gives_way_to_none_that_another_label_has():
+    rule = Consensus(replace_texts=("alt",))
+    made = captions(rule, ["IMG 1", "a puppy"], ["alt", "brief"], ["A puppy"])
+    assert outcomes(made) == {"label-0": "contested", "label-1": "confirmed"}
+
+
 @pytest.mark.parametrize(("own", "said_score"), [(0.8, 0.7), (None, 0.2)])
 def test_a_text_that_is_no_worse_stays(own, said_score):
     rule = Consensus(replace_texts=("alt",))
@@ -312,6 +328,14 @@ def test_impossible_rounds_are_refused(changes, message):
 def test_options_out_of_range_are_refused(cls, options, message):
     with pytest.raises(ConfigError, match=message):
         cls(**options)
+
+
+def test_policies_are_built_from_a_config_by_name():
+    options = {"replace_texts": ["alt"], "trust_score": 0.9, "max_unseen_ratio": None}
+    made = build(POLICIES["consensus"], options, "refine.policy")
+    assert made == Consensus(replace_texts=("alt",), trust_score=0.9, max_unseen_ratio=None)
+    with pytest.raises(ConfigError, match="refine.policy.min_score is not an option"):
+        build(POLICIES["append"], {"min_score": 0.5}, "refine.policy")
 
 
 def test_the_input_is_left_as_it_was():

@@ -85,6 +85,19 @@ def test_what_a_retracted_label_had_suppressed_does_not_rise_again():
     assert told(rejudge(IMAGES, done, replay(1), {})[1]) == expected
 
 
+def test_what_it_had_suppressed_at_a_later_level_does_not_rise_either():
+    levels, name = [["yolo"], ["late"]], round_name("florence2", 1)
+    claimed = labels(text=["dog"] * 2, box=[BOX, CLOSE], source=["yolo", "late"], score=0.9)
+    kept = rejudge(IMAGES, claimed, Replay(levels=levels, rules=RULES), {})[1]
+    done = apply(kept, run(SURE, kept, said(text=["cow"], box=[FAR])), ["a", "b"])
+    after = Replay(levels=[*levels, [name]], replacing={name: "kept"}, rules=RULES)
+    assert told(rejudge(IMAGES, done, after, {})[1]) == [
+        ("cow", 1, "kept", None),
+        ("dog", 0, "rejected", "duplicate_region"),
+        ("dog", 0, "superseded", "relabel"),
+    ]
+
+
 def test_a_retracted_label_does_not_suppress_what_its_own_round_adds():
     kept = labels(text=["dog"], box=[CLOSE], score=0.9)
     # a caller may retract and add the same thing: the rule must not see the old one any more

@@ -153,8 +153,8 @@ class Collator:
 
         An example that the model has no positions for, or whose picture does not decode, is left
         out and counted; the one that stands as many places later as there are examples takes its
-        place, so that which examples a step has depends on nothing but its number. Without `replace` its place stays empty, and
-        where all are, there is no batch.
+        place, so that which examples a step has depends on nothing but its number. Without
+        `replace` its place stays empty; where all are, there is no batch.
 
         Raises:
             ConfigError: 100 in a row had to be left out.

@@ -31,9 +31,9 @@ class Trainee:
         """
         self._options = options
         lora = options.lora_options
-        # adapters are added to what they were first added to
-        folder = checkpoint if checkpoint is not None and lora is None else start
-        self.processor, self.model = load_start(folder)
+        self.processor, self.model = load_start(start)  # checkpoints' pictures are of their stage
+        if checkpoint is not None and lora is None:  # adapters are added to what they first were
+            _, self.model = load_start(checkpoint)
         if options.freeze_vision:
             self.model.model.vision_tower.requires_grad_(False)
         if lora is not None:
@@ -95,12 +95,17 @@ class Trainee:
         if self._options.freeze_vision:
             self.model.model.vision_tower.eval()
 
-    def save_model(self, path: Path) -> None:
-        """A folder that loads as a plain Florence-2, adapters merged."""
-        with whole_folder(path) as folder:
-            self._write_model(folder)
+    def save_model(self, path: Path, resolution: int | None) -> None:
+        """A folder that loads as a plain Florence-2, adapters merged.
 
-    def save(self, path: Path, optimizer: Any, progress: Progress) -> None:
+        Args:
+            path: Of the folder.
+            resolution: Of the pictures it has learnt last.
+        """
+        with whole_folder(path) as folder:
+            self._write_model(folder, resolution)
+
+    def save(self, path: Path, resolution: int | None, optimizer: Any, progress: Progress) -> None:
         """A checkpoint: the model, and what its training needs to go on."""
         adapters = adapter_weights(self.model)
         tensors = {f"adapter.{name}": tensor for name, tensor in adapters.items()}
@@ -108,7 +113,7 @@ class Trainee:
             moments = optimizer.state.get(parameter, {})
             tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moments}
         with whole_folder(path) as folder:
-            self._write_model(folder)
+            self._write_model(folder, resolution)
             write_state(folder, tensors, progress)
 
     def restore(self, path: Path, optimizer: Any) -> Progress:
@@ -125,27 +130,24 @@ class Trainee:
                 }
         return progress
 
-    def _write_model(self, folder: Path) -> None:
+    def _write_model(self, folder: Path, resolution: int | None) -> None:
         state = merged_state(self.model) if self._options.lora is not None else None
         self.model.save_pretrained(folder, state_dict=state)
-        self._sized_processor().save_pretrained(folder)
+        self._sized_processor(resolution).save_pretrained(folder)
 
-    def _sized_processor(self) -> Any:
-        """The processor, its pictures as large as those the training ends with."""
-        side = self._options.stages[-1].resolution
-        if side is not None:
-            pictures = self.processor.image_processor
-            options = {**pictures.to_dict(), **square(side)}
-            sized = type(pictures)(**options)
-            sized.image_seq_length = self.num_image_tokens[side]
-            made = type(self.processor)(
-                sized,
-                self.processor.tokenizer,
-                num_additional_image_tokens=self.processor.num_additional_image_tokens,
-                post_processor_config=self.processor.post_processor_config,
-            )
-            return made
-        return self.processor
+    def _sized_processor(self, side: int | None) -> Any:
+        """The processor, its pictures of that side."""
+        if side is None:
+            return self.processor
+        pictures = self.processor.image_processor
+        sized = type(pictures)(**{**pictures.to_dict(), **square(side)})
+        sized.image_seq_length = self.num_image_tokens[side]
+        return type(self.processor)(
+            sized,
+            self.processor.tokenizer,
+            num_additional_image_tokens=self.processor.num_additional_image_tokens,
+            post_processor_config=self.processor.post_processor_config,
+        )
 
 
 def _beside(tensor: Any, parameter: Any, moment: str) -> Any:

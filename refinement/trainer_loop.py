@@ -90,6 +90,11 @@ class Loop:
     def _is_first(self) -> bool:
         return bool(self._accelerator.is_main_process)
 
+    @property
+    def _resolution(self) -> int | None:
+        """Of the last step's pictures."""
+        return self._plan.at(self._progress.step - 1).resolution
+
     def run(self) -> Ended:
         """Takes the steps that are left.
 
@@ -229,7 +234,7 @@ class Loop:
         if progress.best is None or loss < progress.best:
             progress.best, progress.best_step, progress.waited = loss, step.number + 1, 0
             if patience is not None and self._is_first:
-                self._trainee.save_model(self._job.folder / _BEST)
+                self._trainee.save_model(self._job.folder / _BEST, step.resolution)
             return None
         progress.waited += 1
         return self._has_waited()
@@ -280,7 +285,7 @@ class Loop:
         path = checkpoint_path(self._job.folder, self._progress.step)
         if log is not None and not path.exists():
             log.sync()
-            self._trainee.save(path, self._optimizer, self._progress)
+            self._trainee.save(path, self._resolution, self._optimizer, self._progress)
             prune(self._job.folder)
         self._accelerator.wait_for_everyone()
 
@@ -299,7 +304,7 @@ class Loop:
             return
         target, best = self._job.folder / "model", self._job.folder / _BEST
         if self._options.patience is None or self._progress.best is None:
-            self._trainee.save_model(target)
+            self._trainee.save_model(target, self._resolution)
         elif best.is_dir():  # else a run that was killed just now has moved it already
             best.rename(target)
 

@@ -73,9 +73,13 @@ def test_none_that_can_be_read_is_an_error_and_no_new_start(tmp_path):
 
 
 def test_a_folder_whose_writing_fails_does_not_take_its_name(tmp_path):
-    with pytest.raises(RuntimeError, match="half-way"), whole_folder(tmp_path / "model") as path:
-        (path / "config.json").write_text("{}")
-        raise RuntimeError("half-way")
+    def write_half():
+        with whole_folder(tmp_path / "model") as path:
+            (path / "config.json").write_text("{}")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        write_half()
     assert not (tmp_path / "model").exists()
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -99,7 +99,7 @@ def test_parts_share_the_examples_out_in_order(collator):
     [
         ({"target": "<loc_5>" * 511}, "long_target"),
         ({"prompt": "<CAPTION_TO_PHRASE_GROUNDING>" + "x" * 500}, "long_prompt"),
-        ({"image": b"no picture"}, "undecodable_image (not_an_image)"),
+        ({"image": b"no picture"}, "undecodable_image (text_file)"),
         ({"image": png(3)[:-40]}, "undecodable_image (truncated)"),
     ],
 )

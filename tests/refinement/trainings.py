@@ -1,4 +1,4 @@
-"""Small things to train: a checkpoint that takes no second to make, examples, and where they are."""
+"""Small things to train: a checkpoint that is made in no time, examples, and runs over them."""
 
 import io
 from dataclasses import dataclass

@@ -23,12 +23,13 @@ from engine.run import annotate, open_output
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.versions import find_version
+from refinement.decisions import Policy
 from refinement.gold import Gold
 from refinement.init import init_model
 from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
-from refinement.policies import POLICIES, Policy
+from refinement.policies import POLICIES
 from refinement.rounds import WORK, InitOptions, RefineJob, learn_words, refine
 from refinement.rounds_table import rounds_table
 from refinement.series import Series, read_series

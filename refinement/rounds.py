@@ -30,13 +30,13 @@ from engine.source.shapes import Location
 from engine.versions import Version, find_version, put_version, read_versions
 from refinement.calibrate import Calibration
 from refinement.calibrating import fit_to
+from refinement.decisions import Policy
 from refinement.folded import Folded
 from refinement.gold import Gold, Quality
 from refinement.init import init_model
 from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
-from refinement.policies import Policy
 from refinement.predict import predict
 from refinement.presets import find_preset
 from refinement.relabelling import RelabelSpec, read_outcomes, relabel_shard

@@ -46,13 +46,15 @@ class Consensus:
     Limits without an origin are ours, chosen on 40 COCO photos: one of YOLO11n and YOLOv8n gave the
     labels (scores of 0.25 or more), 0, 30 or 60 % of them broken by `engine.synthetic.add_noise`,
     the other predicted. On 40 other photos F1 rose from .409 to .514 at 30 % (before the damage it
-    was .517), from .300 to .516 at 60 % and from .517 to .532 at none.
+    was .517), from .300 to .516 at 60 % and from .517 to .532 at none. They are limits on the
+    scores of detectors: calibrate others first, see `refinement.calibrate`.
 
     Attributes:
         agree_iou: 0.5, as PASCAL VOC and COCO count a hit.
         near_iou: Least overlap of a shifted label with the box meant by it; 0.05 to 0.3 differ by
             .005 F1 at 30 % noise.
-        support_score: Predictions less certain take no part at all; 0.05 to 0.2 differ by .006 F1.
+        support_score: Predictions less certain take no part at all; 0.05 to 0.2 differ by .006 F1
+            at 30 % noise.
         min_move_score: Least certainty that moves a label.
         min_rename_score: Least certainty that renames a label.
         min_add_score: Least certainty of a box that is added.

@@ -334,7 +334,7 @@ def test_policies_are_built_from_a_config_by_name():
     options = {"replace_texts": ["alt"], "trust_score": 0.9, "max_unseen_ratio": None}
     made = build(POLICIES["consensus"], options, "refine.policy")
     assert made == Consensus(replace_texts=("alt",), trust_score=0.9, max_unseen_ratio=None)
-    with pytest.raises(ConfigError, match="refine.policy.min_score is not an option"):
+    with pytest.raises(ConfigError, match=r"refine\.policy\.min_score is not an option"):
         build(POLICIES["append"], {"min_score": 0.5}, "refine.policy")
 
 

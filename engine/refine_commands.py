@@ -192,7 +192,7 @@ def show_rounds(output: Location, out: Console) -> None:
 
 
 def _without_predictor(config: Config, options: RefineOptions) -> Config:
-    """The config as the specialists before the rounds know it: the runner may name the predictor."""
+    """The config as those before the rounds know it: its runner may name the predictor."""
     name = str(options.predictor.get("name", options.predictor.get("kind")))
     others = {
         option: {key: value for key, value in getattr(config.runner, option).items() if key != name}

@@ -24,8 +24,8 @@ def model_init(
         Path | None, typer.Option(help="A folder with a BART vocabulary to take instead.")
     ] = None,
     vocabulary_size: Annotated[
-        int, typer.Option(min=300, help="Words of a trained tokenizer, locations not counted.")
-    ] = 2000,
+        int | None, typer.Option(min=1, help="Most words of a trained tokenizer; the preset's.")
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=32, help="Side of the pictures it sees, pixels.")
     ] = None,
@@ -37,7 +37,7 @@ def model_init(
     told = run_model_init(
         folder,
         preset=preset,
-        dataset=dataset,
+        dataset_uri=dataset,
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
         image_size=image_size,

@@ -25,7 +25,7 @@ def compose(config: Config) -> Job:
     specialists = [
         make_specialist(entry, f"specialists[{i}]") for i, entry in enumerate(config.specialists)
     ]
-    _check_names(config.runner, [specialist.name for specialist in specialists])
+    _check_names(config.runner, [*(each.name for each in specialists), *_predictors(config)])
     entries = with_required_rules(config.rules)
     places = {id(entry): place for place, entry in enumerate(config.rules)}
     rules = [_rule(entry, places.get(id(entry))) for entry in entries]
@@ -76,6 +76,12 @@ def _check_made(specialist: Specialist, where: str) -> None:
     if specialist.replaces not in get_args(Replaces):
         allowed = ", ".join(get_args(Replaces))
         raise ConfigError(f"{where}: replaces is {specialist.replaces!r}; allowed: {allowed}")
+
+
+def _predictors(config: Config) -> list[str]:
+    """The name of what predicts in rounds of refinement, if there are any."""
+    entry = config.refine.get("predictor", {"kind": "florence2"}) if config.refine else {}
+    return [str(entry[name]) for name in ("name", "kind") if name in entry][:1]
 
 
 def _check_names(runner: RunnerConfig, names: list[str]) -> None:

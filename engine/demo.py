@@ -17,6 +17,7 @@ from rich.table import Table
 
 from engine.compose import compose
 from engine.config import parse_config
+from engine.demo_round import run_demo_round
 from engine.errors import SpecialistError
 from engine.evaluate import Score, score_regions
 from engine.job import VERSION, Job
@@ -67,6 +68,10 @@ def run_demo(folder: Path, console: Console, *, detector: str | None = None) -> 
         result = _annotate(folder, "photos", console, overrides, again=again)
         drawn.append(folder / "photos.png")
         draw_sheet(open_location(str(result)), VERSION, drawn[-1], num_images=12, rejected=False)
+    console.rule("refinement")
+    observer = _observer(console)
+    with contextlib.closing(observer):
+        drawn.append(run_demo_round(folder, observer, console))
     _tell_next(folder, drawn, console)
 
 
@@ -137,10 +142,14 @@ def _annotate(
 ) -> Path:
     job = _job(folder, part, overrides)
     console.rule(part)
-    observer = TerminalObserver(console) if console.is_terminal else LogObserver()
+    observer = _observer(console)
     with contextlib.closing(observer):
         annotate(job, observer, overwrite=again)
     return folder / part
+
+
+def _observer(console: Console) -> TerminalObserver | LogObserver:
+    return TerminalObserver(console) if console.is_terminal else LogObserver()
 
 
 def _job(folder: Path, part: str, overrides: list[str]) -> Job:
@@ -176,4 +185,5 @@ def _tell_next(folder: Path, drawn: list[Path], console: Console) -> None:
     console.rule("try next")
     console.print(f"  fld inspect {folder / 'scenes'} {EXPLAINED} --draw one.png", markup=False)
     console.print(f"  fld status {folder / 'scenes'}")
+    console.print(f"  fld rounds {folder / 'refined'}")
     console.print("  fld init annotate.yaml && fld annotate annotate.yaml source.uri=YOUR_PHOTOS")

@@ -334,4 +334,4 @@ class Lines:
             return
         self._last = time.monotonic()
         of = f" of {total:,}" if total else ""
-        _log.info("%s %s%s %s", done, f"{number:,}", of, self._what)
+        _log.info("%s", f"{done} {number:,}{of} {self._what}".rstrip())

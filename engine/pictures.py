@@ -60,7 +60,51 @@ def draw_sheet(
     _save(contact_sheet(pictures), path)
 
 
-def _picture(one: OneImage, *, rejected: bool) -> Image.Image:
+def draw_change(output: Location, before: str, after: str, path: Path, *, num_images: int) -> None:
+    """Writes a PNG with the first images whose kept rows differ between two label versions.
+
+    Each stands there twice, as it was and as it is.
+
+    Raises:
+        ConfigError: The dataset holds no pixels, or no image differs.
+    """
+    pictures: list[Image.Image] = []
+    older = read_tables(output, before)
+    for (shard, images, was), (_, _, now) in zip(older, read_tables(output, after), strict=True):
+        changed = _changed(was, now)
+        chosen = images.filter(pc.is_in(images["image_key"], changed))
+        chosen = chosen.slice(0, num_images - len(pictures) // 2)
+        pixels = read_pixels(output, after, shard, chosen["image_key"].to_pylist())
+        for row in range(chosen.num_rows):
+            image = chosen.slice(row, 1)
+            key = image["image_key"][0].as_py()
+            for rows, word in ((was, "before"), (now, "after")):
+                mine = rows.filter(pc.equal(rows["image_key"], key))
+                one = OneImage(image, mine, pixels.get(key))
+                pictures.append(_picture(one, rejected=False, word=f"{word}: "))
+        if len(pictures) >= 2 * num_images:
+            break
+    if not pictures:
+        raise ConfigError(f"{output.uri}: no kept row differs between {before} and {after}")
+    _save(contact_sheet(pictures, columns=4, column_width=400), path)
+
+
+def _changed(was: pa.Table, now: pa.Table) -> pa.Array:
+    """Keys of the images of which a row is kept in one of the tables alone."""
+    ids = []
+    for rows in (was, now):
+        kept = rows.filter(pc.equal(rows["status"].cast(pa.string()), "kept"))
+        ids.append(kept.select(["annotation_id", "image_key"]))
+    alone = [
+        mine["image_key"].filter(
+            pc.invert(pc.is_in(mine["annotation_id"], others["annotation_id"].combine_chunks()))
+        )
+        for mine, others in (ids, ids[::-1])
+    ]
+    return pa.chunked_array([*alone[0].chunks, *alone[1].chunks], pa.string()).unique()
+
+
+def _picture(one: OneImage, *, rejected: bool, word: str = "") -> Image.Image:
     image = one.image.to_pylist()[0]
     if one.data is None:
         raise ConfigError(
@@ -70,7 +114,7 @@ def _picture(one: OneImage, *, rejected: bool) -> Image.Image:
     rows = one.annotations
     if not rejected:
         rows = rows.filter(pc.equal(rows["status"].cast(pa.string()), "kept"))
-    return draw_image(_upright(one.data), rows, title=image["uri"])
+    return draw_image(_upright(one.data), rows, title=word + image["uri"])
 
 
 def _upright(data: bytes) -> npt.NDArray[np.uint8]:

@@ -20,15 +20,21 @@ from engine.label_commands import Lines, open_truth, place_of
 from engine.output import local_path
 from engine.protocols import Specialist
 from engine.run import annotate, open_output
+from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.versions import find_version
+from refinement.decisions import Policy
 from refinement.gold import Gold
+from refinement.init import init_model
 from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
-from refinement.policies import POLICIES, Policy
-from refinement.rounds import WORK, RefineJob, refine
+from refinement.pair_writer import write_pairs
+from refinement.policies import POLICIES
+from refinement.rounds import WORK, InitOptions, RefineJob, learn_words, refine
 from refinement.rounds_table import rounds_table
 from refinement.series import Series, read_series
+from refinement.tokenizer import read_tokenizer
+from refinement.train import Trained, TrainJob, train
 from refinement.train_options import TrainOptions
 
 # What decides how long a series goes on and changes no label of a round.
@@ -46,8 +52,9 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
     # built before anything runs: a typing error must not show after an hour of annotating
     predictor, training, pairs = _predictor(options), _training(options), _pairs(options)
     policy = _policy(options)
-    output, job = _dataset(config, observer)
-    rules, rule_options = _rules(config, output, job)
+    annotating = _without_predictor(config, options)
+    output, job = _dataset(annotating, observer)
+    rules, rule_options = _rules(annotating, output, job)
     identity = {
         "model": config.model,
         "refine": {k: v for k, v in dataclasses.asdict(options).items() if k not in _PATIENCE},
@@ -60,6 +67,7 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
             output=output,
             folder=_folder(output),
             model=config.model,
+            init=None if config.model else build(InitOptions, options.init, "refine.init"),
             options=options,
             policy=policy,
             pairs=pairs,
@@ -68,17 +76,101 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
             rules=rules,
             rule_options=rule_options,
             gold=_gold(config, options, output),
-            gold_sources=[config.gold.name] if config.gold and config.gold.name else [],
+            gold_sources=_gold_sources(config),
             identity=json.loads(json.dumps(identity, default=str)),
             runner=config.runner,
             limits=config.limits,
             seed=config.seed,
         ),
         observer,
-        Lines("steps"),
+        Lines(""),
     )
     show_rounds(output, out)
     return series
+
+
+def run_train(config: Config, folder: Path, out: Console) -> Trained:
+    """Trains a checkpoint on the kept labels of a dataset; the same call resumes.
+
+    Raises:
+        ConfigError: Something is missing or wrong.
+        TrainingError: The training diverged.
+        StoppedError: It ended early; the same call resumes.
+    """
+    options = build(RefineOptions, config.refine, "refine")
+    training, pairs = _training(options), _pairs(options)
+    if training is None:
+        raise ConfigError("refine.train is null: nothing is to be trained; leave it out")
+    if config.model is None:
+        raise ConfigError("model is missing: name the checkpoint to train, a hub id or a folder")
+    output = place_of(config.source)
+    version, _ = find_version(output, config.source.version)
+    lines = Lines("shards")
+    write_pairs(
+        output,
+        version,
+        pairs,
+        folder / "pairs",
+        runner=config.runner,
+        seed=config.seed,
+        gold=_gold_sources(config),
+        progress=lines,
+    )
+    steps = Lines("steps")
+    trained = train(
+        TrainJob(
+            model=config.model,
+            pairs=folder / "pairs",
+            output=output,
+            folder=folder,
+            options=training,
+            weights=pairs.tasks,
+            seed=config.seed,
+            runner=config.runner,
+        ),
+        lambda line: steps(f"loss {line['loss']:.4f},", line["step"], training.steps),
+    )
+    loss = "" if trained.loss is None else f", loss {trained.loss:.4f}"
+    out.print(
+        f"{trained.steps:,} steps in {trained.seconds:,.0f} s{loss}: {trained.reason}; the model "
+        f"is {trained.model}, its losses are drawn in {folder / 'loss.png'}",
+        soft_wrap=True,
+    )
+    return trained
+
+
+def run_model_init(
+    folder: Path,
+    *,
+    preset: str,
+    dataset_uri: str | None,
+    tokenizer: Path | None,
+    vocabulary_size: int | None,
+    image_size: int | None,
+    seed: int,
+) -> str:
+    """Makes an untrained checkpoint; returns what to say of it.
+
+    Raises:
+        ConfigError: Both or neither of dataset and tokenizer are given, or one is none.
+    """
+    if (dataset_uri is None) == (tokenizer is None):
+        raise ConfigError(
+            "model init: give either --dataset, whose texts a tokenizer is trained on, or "
+            "--tokenizer, a folder with a vocabulary"
+        )
+    if dataset_uri is not None:
+        output = open_location(dataset_uri)
+        version, _ = find_version(output, None)
+        words = learn_words(output, version, preset, vocabulary_size)
+    else:
+        assert tokenizer is not None
+        words = read_tokenizer(tokenizer)
+    facts = init_model(folder, preset=preset, tokenizer=words, image_size=image_size, seed=seed)
+    return (
+        f"wrote {folder}: {facts.parameters:,} parameters, {facts.vocabulary:,} words, pictures of "
+        f"{facts.image_size} px as {facts.image_tokens} tokens; nothing is trained yet"
+    )
 
 
 def show_rounds(output: Location, out: Console) -> None:
@@ -97,6 +189,16 @@ def show_rounds(output: Location, out: Console) -> None:
 
         plot_rounds(series, local)
         out.print(f"drawn in {local}", soft_wrap=True)
+
+
+def _without_predictor(config: Config, options: RefineOptions) -> Config:
+    """The config as those before the rounds know it: its runner may name the predictor."""
+    name = str(options.predictor.get("name", options.predictor.get("kind")))
+    others = {
+        option: {key: value for key, value in getattr(config.runner, option).items() if key != name}
+        for option in ("workers", "threads")
+    }
+    return config.model_copy(update={"runner": config.runner.model_copy(update=others)})
 
 
 def _dataset(config: Config, observer: Observer) -> tuple[Location, Job | None]:
@@ -170,6 +272,11 @@ def _training(options: RefineOptions) -> TrainOptions | None:
 
 def _pairs(options: RefineOptions) -> PairOptions:
     return build(PairOptions, options.pairs, "refine.pairs")
+
+
+def _gold_sources(config: Config) -> list[str]:
+    """Sources of the dataset whose rows are gold: those that bear its name."""
+    return [config.gold.name] if config.gold is not None and config.gold.name else []
 
 
 def _gold(config: Config, options: RefineOptions, output: Location) -> Gold | None:

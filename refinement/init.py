@@ -14,6 +14,7 @@ from refinement.tokenizer import IMAGE
 _COLOUR_MEAN, _COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BICUBIC = 3  # as Pillow counts
 _BOS, _PAD, _EOS = 0, 1, 2
+_TOWER_STD = 0.02  # of the random weights of the tower, as published
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -88,8 +89,9 @@ def build_model(sizes: Preset, tokenizer: Any, image_size: int, seed: int) -> An
     import torch
     import transformers
 
+    library: Any = transformers  # partly typed
     tokens = {"bos_token_id": _BOS, "pad_token_id": _PAD, "eos_token_id": _EOS}
-    text = transformers.BartConfig(
+    text = library.BartConfig(
         vocab_size=len(tokenizer),
         **sizes.text(image_size),
         **tokens,
@@ -97,27 +99,26 @@ def build_model(sizes: Preset, tokenizer: Any, image_size: int, seed: int) -> An
         # a forced end would close answers that were cut with a token the model did not choose
         forced_eos_token_id=None,
     )
-    config = transformers.Florence2Config(
+    config = library.Florence2Config(
         text_config=text.to_dict(),
-        vision_config={
-            **sizes.vision(image_size),
-            "initializer_range": sizes.init_std,
-        },
+        vision_config={**sizes.vision(image_size), "initializer_range": _TOWER_STD},
+        initializer_range=_TOWER_STD,  # of what joins the two
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         **tokens,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.Florence2ForConditionalGeneration(config)
-    model.generation_config = transformers.GenerationConfig(**tokens, decoder_start_token_id=_EOS)
+        model = library.Florence2ForConditionalGeneration(config)
+    model.generation_config = library.GenerationConfig(**tokens, decoder_start_token_id=_EOS)
     return model
 
 
 def _processor(sizes: Preset, tokenizer: Any, image_size: int) -> Any:
     import transformers
 
+    library: Any = transformers
     square = {"height": image_size, "width": image_size}
-    pictures = transformers.CLIPImageProcessor(
+    pictures = library.CLIPImageProcessor(
         size=square,
         crop_size=square,
         do_center_crop=False,
@@ -126,7 +127,7 @@ def _processor(sizes: Preset, tokenizer: Any, image_size: int) -> Any:
         image_std=_COLOUR_STD,
     )
     pictures.image_seq_length = sizes.image_tokens(image_size)
-    return transformers.Florence2Processor(pictures, tokenizer)
+    return library.Florence2Processor(pictures, tokenizer)
 
 
 def refuse_full(folder: Path) -> None:
@@ -140,9 +141,10 @@ def refuse_full(folder: Path) -> None:
 
 
 def _write(folder: Path, model: Any, processor: Any) -> None:
-    from transformers import logging
+    import transformers
 
-    logging.disable_progress_bar()
+    library: Any = transformers
+    library.logging.disable_progress_bar()
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed

@@ -25,7 +25,10 @@ class RefineOptions:
         calibrate: What the model's scores are calibrated against before the policy sees them:
             `gold` (half of its images, by hash; the other half measures), `agreement` with the
             labels, or null: they are taken as they are.
-        pairs: What the model is trained on, see `refinement.pairs.PairOptions`.
+        pairs: What the model is trained on, see `refinement.pair_options.PairOptions`.
+        init: Makes the checkpoint the first round starts from, where the config names no `model`:
+            an untrained one with a tokenizer of the dataset's own words. Keys are those of
+            `fld model init`: `preset`, `vocabulary_size`, `image_size`.
         train: How, see `refinement.train_options.TrainOptions`; null: the model predicts as it is.
         predictor: The specialist that predicts, as in `specialists`; it is given the trained model.
     """
@@ -38,6 +41,7 @@ class RefineOptions:
     family: Literal["boxes", "words", "phrases"] | None = None
     calibrate: Literal["gold", "agreement"] | None = None
     pairs: dict[str, Any] = field(default_factory=dict)
+    init: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] | None = field(default_factory=dict)
     predictor: dict[str, Any] = field(default_factory=lambda: {"kind": "florence2"})
 
@@ -51,6 +55,8 @@ class RefineOptions:
                 "refine.train is null: a model that is not trained says the same each time; "
                 "rounds and folds must be 1"
             )
+        if self.train is None and self.init:
+            raise ConfigError("refine.init: an untrained model cannot predict, and train is null")
         for name in ("min_gain", "min_agreement"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"refine.{name} is {getattr(self, name)}; allowed: 0 to 1")

@@ -12,8 +12,8 @@ from engine.merge import merge
 from engine.rejudge import RELABEL
 from engine.schema import ANNOTATIONS, CLAIM, VERDICT, annotation_ids, canonical
 from filters.columns import links
+from refinement.decisions import ADDED, OUTCOMES, SUPERSEDED, Decisions
 from refinement.match import Matched
-from refinement.policies import OUTCOMES, Decisions
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 LEDGER = pa.schema(
@@ -68,8 +68,7 @@ def make_outcomes(
         predictor: The `source` of the new rows.
     """
     labels, said = matched.labels.rows, matched.predictions.rows
-    superseded, added_code = OUTCOMES.index("superseded"), OUTCOMES.index("added")
-    gone = (decisions.outcomes == superseded) & (decisions.replaced_by < 0)
+    gone = (decisions.outcomes == SUPERSEDED) & (decisions.replaced_by < 0)
     orphans = _resting_on(labels.filter(pa.array(gone)), rest)
     is_new = decisions.added.copy()
     is_new[decisions.replaced_by[decisions.replaced_by >= 0]] = True
@@ -80,7 +79,7 @@ def make_outcomes(
     about = np.concatenate([np.arange(labels.num_rows), np.full(len(added), -1)])
     partner = np.where(decisions.replaced_by >= 0, decisions.replaced_by, matched.partner)
     by = np.concatenate([partner, added])
-    outcome = np.concatenate([decisions.outcomes, np.full(len(added), added_code)])
+    outcome = np.concatenate([decisions.outcomes, np.full(len(added), ADDED)])
     taken = np.concatenate([decisions.replaced_by, added])
     iou = np.where(partner == matched.partner, matched.iou, np.nan)
     iou = np.where(matched.labels.is_text, np.nan, iou)

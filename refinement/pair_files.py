@@ -134,6 +134,7 @@ class MappedFiles:
 
     Attributes:
         num_rows: Of all files.
+        codes: Of each pair twice the number of its task, and one more where it is held out.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[str]) -> None:
@@ -146,9 +147,10 @@ class MappedFiles:
         self._mapped: OrderedDict[int, pa.ipc.RecordBatchFileReader] = OrderedDict()
         self._lock = Lock()
         self._tasks = pa.array(list(tasks), pa.string())
-        sizes = [sum(b.num_rows for b in self._batches(n)) for n in range(len(self._names))]
-        self._ends = np.cumsum(sizes, dtype=np.int64)
-        self.num_rows = int(self._ends[-1]) if sizes else 0
+        found = [self._read_codes(file) for file in range(len(self._names))]
+        self._ends = np.cumsum([len(codes) for codes in found], dtype=np.int64)
+        self.codes = np.concatenate([np.empty(0, np.uint8), *found])
+        self.num_rows = len(self.codes)
 
     def row(self, number: int) -> dict[str, Any]:
         """One pair, by its place among all."""
@@ -166,16 +168,12 @@ class MappedFiles:
             for batch in self._batches(file):
                 yield batch[name]
 
-    def codes(self) -> npt.NDArray[np.uint8]:
-        """Of each pair twice the number of its task, and one more where it is held out."""
-        codes = np.empty(self.num_rows, np.uint8)
-        start = 0
-        for tasks, are_valid in zip(self.column("task"), self.column("is_valid"), strict=True):
-            own = codes[start : start + len(tasks)]
-            own[:] = tasks.indices.to_numpy(zero_copy_only=False).astype(np.uint8) * 2
-            own += are_valid.to_numpy(zero_copy_only=False)
-            start += len(tasks)
-        return codes
+    def _read_codes(self, file: int) -> npt.NDArray[np.uint8]:
+        found = [np.empty(0, np.uint8)]
+        for batch in self._batches(file):
+            tasks = batch["task"].indices.to_numpy(zero_copy_only=False).astype(np.uint8)
+            found.append(tasks * 2 + batch["is_valid"].to_numpy(zero_copy_only=False))
+        return np.concatenate(found)
 
     def _batches(self, file: int) -> Iterator[pa.RecordBatch]:
         reader = self._open(file)

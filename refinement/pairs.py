@@ -68,7 +68,7 @@ class Pairs:
         self.seed: int = said["seed"]
         self.version: str = said["version"]
         self._files = MappedFiles(folder, self.tasks)
-        self._codes = self._files.codes()
+        self._codes = self._files.codes
         self._pictures = _Pictures(output)
 
     @classmethod

@@ -15,9 +15,9 @@ from engine.errors import ConfigError
 from engine.rejudge import RELABEL
 from engine.schema import CLAIM, ROLES, canonical
 from refinement.calibrate import Calibration
+from refinement.decisions import Policy, passes
 from refinement.match import Flags, match, row_certainty, rows_of
 from refinement.outcomes import Relabelled, make_outcomes
-from refinement.policies import Policy, passes
 
 _ALT, _BRIEF = "text/alt", "text/brief"
 _PAIRS = {f"{kind}/{role}" for kind, roles in ROLES.items() for role in roles}

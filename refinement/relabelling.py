@@ -15,8 +15,8 @@ from engine.rejudge import Replay, rejudge
 from engine.sink import Expected, ShardFiles, Target, write_shard
 from engine.source.shapes import Location
 from refinement.calibrate import Calibration
+from refinement.decisions import Policy
 from refinement.outcomes import Relabelled, apply
-from refinement.policies import Policy
 from refinement.predict import read_predictions
 from refinement.relabel import relabel
 

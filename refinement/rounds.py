@@ -30,15 +30,18 @@ from engine.source.shapes import Location
 from engine.versions import Version, find_version, put_version, read_versions
 from refinement.calibrate import Calibration
 from refinement.calibrating import fit_to
+from refinement.decisions import Policy
 from refinement.folded import Folded
 from refinement.gold import Gold, Quality
+from refinement.init import init_model
 from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
-from refinement.policies import Policy
 from refinement.predict import predict
+from refinement.presets import find_preset
 from refinement.relabelling import RelabelSpec, read_outcomes, relabel_shard
 from refinement.series import Round, Series, open_series
+from refinement.tokenizer import dataset_texts, train_tokenizer
 from refinement.train import TrainJob, train
 from refinement.train_options import TrainOptions
 
@@ -49,7 +52,7 @@ WORK = "_refine"  # in the dataset: pairs, models, predictions and outcomes of e
 class Progress(Protocol):
     """Told of every step."""
 
-    def __call__(self, step: str, done: int, total: int) -> None:
+    def __call__(self, done: str, number: int, total: int, /) -> None:
         """What is done of a step: shards, training steps."""
 
 
@@ -61,6 +64,31 @@ class MakePredictor(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitOptions:
+    """An untrained checkpoint for a dataset; see `refinement.presets`.
+
+    Attributes:
+        preset: Its sizes.
+        vocabulary_size: Most words of its tokenizer; null: the preset's.
+        image_size: Side of the pictures it sees, pixels; null: the preset's.
+    """
+
+    preset: str = "tiny"
+    vocabulary_size: int | None = None
+    image_size: int | None = None
+
+
+def learn_words(output: Location, version: str, preset: str, vocabulary_size: int | None) -> Any:
+    """A tokenizer of the texts a label version keeps.
+
+    Raises:
+        ConfigError: There is no such preset, or too few words are allowed.
+    """
+    size = vocabulary_size or find_preset(preset).vocabulary_size
+    return train_tokenizer(dataset_texts(output, version), size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RefineJob:
     """What to refine, and how; everything is built and checked.
 
@@ -68,6 +96,7 @@ class RefineJob:
         output: The dataset.
         folder: A local folder for pairs, models and predictions.
         model: The checkpoint the first round starts from: a hub id or a folder.
+        init: Makes one where `model` is null.
         options: Of the refinement.
         policy: What becomes of a disagreement.
         pairs: What is trained on.
@@ -86,6 +115,7 @@ class RefineJob:
     output: Location
     folder: Path
     model: str | None
+    init: InitOptions | None = None
     options: RefineOptions
     policy: Policy
     pairs: PairOptions
@@ -202,7 +232,8 @@ def _deliverable(job: RefineJob, series: Series, progress: Progress) -> str | No
         gold=job.gold_sources,
         progress=progress,
     )
-    return _train(job, folder / "pairs", folder / "model", job.model, None, progress)
+    start = str(job.folder / f"round-{last.round}" / "fold-0" / "model")
+    return _train(job, folder / "pairs", folder / "model", start, None, progress)
 
 
 def _train(
@@ -325,11 +356,30 @@ class _Rounding:
         A model of another fold has seen the labels of this one.
         """
         if self.before.round == 0:
-            return self.job.model
+            return self._first()
         return str(self.job.folder / f"round-{self.before.round}" / f"fold-{fold}" / "model")
 
+    def _first(self) -> str | None:
+        """The checkpoint of the config, or an untrained one made for this dataset."""
+        init = self.job.init
+        if self.job.model is not None or init is None:
+            return self.job.model
+        folder = self.job.folder / "untrained"
+        if not (folder / "config.json").is_file():
+            version = self.series.rounds[0].version
+            words = learn_words(self.job.output, version, init.preset, init.vocabulary_size)
+            init_model(
+                folder,
+                preset=init.preset,
+                tokenizer=words,
+                image_size=init.image_size,
+                seed=self.job.seed,
+            )
+        return str(folder)
+
     def _predictor(self, models: Sequence[str]) -> Specialist:
-        made = [self.job.predictor(model) for model in models or [self.job.model]]
+        made = [self.job.predictor(model) for model in models]
+        made = made or [self.job.predictor(self.job.model)]
         return made[0] if len(made) == 1 else Folded(specialists=made, seed=self.job.seed)
 
     def _spec(self, predictions: Location, predictor: Specialist) -> RelabelSpec:

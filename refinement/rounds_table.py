@@ -1,5 +1,6 @@
 """The rounds of a refinement as a table for the terminal."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from refinement.series import Round, Series
@@ -9,31 +10,31 @@ _OUTCOMES = ("confirmed", "moved", "renamed", "added", "superseded", "contested"
 
 def rounds_table(series: Series) -> Table:
     """Quality, counts and cost of each round, the starting labels first."""
-    table = Table(title="rounds", title_justify="left")
-    for name in ("round", "version", ""):
-        table.add_column(name)
-    measured = ["F1", "precision", "recall"] if series.rounds[0].f1 is not None else []
-    for name in (*measured, "agreement", "kept", *_OUTCOMES, "minutes"):
-        table.add_column(name, justify="right")
-    table.add_column("why", overflow="fold")
+    table = Table(title="rounds", title_justify="left", caption_justify="left", padding=(0, 0))
+    table.add_column("version", no_wrap=True)
+    measured = ["F1", "prec.", "recall"] if series.rounds[0].f1 is not None else []
+    for name in (*measured, "agree", "kept", *_OUTCOMES, "min."):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in series.rounds:
-        verdict = "" if each.round == 0 else "accepted" if each.accepted else "rolled back"
         numbers = [each.f1, each.precision, each.recall] if measured else []
         table.add_row(
-            str(each.round),
-            each.version,
-            verdict,
+            escape(each.version) + ("" if each.accepted else " (back)"),
             *map(_share, (*numbers, each.agreement)),
             f"{each.kept:,}",
             *(_count(each, name) for name in _OUTCOMES),
             f"{sum(each.cost.values()) / 60:.1f}" if each.cost else "-",
-            each.reason,
         )
-    told = [series.ended or "not ended: the same command goes on"]
-    told += [f"model: {series.model}"] if series.model else []
-    table.caption = "\n".join(told)
-    table.caption_justify = "left"
+    table.caption = escape("\n".join(_told(series)))
     return table
+
+
+def _told(series: Series) -> list[str]:
+    lines = [
+        f"{each.version}: {'accepted' if each.accepted else 'rolled back'}, {each.reason}"
+        for each in series.rounds[1:]
+    ]
+    lines.append(f"ended: {series.ended}" if series.ended else "not ended: run it again to go on")
+    return [*lines, *([f"model: {series.model}"] if series.model else [])]
 
 
 def _share(value: float | None) -> str:

@@ -101,7 +101,7 @@ def read_series(output: Location) -> Series | None:
     if raw is None:
         return None
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.to_pybytes())
         rounds = tuple(Round(**each) for each in content.pop("rounds"))
         content["earlier"] = tuple(content["earlier"])
         return Series(rounds=rounds, **content)

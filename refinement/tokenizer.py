@@ -123,13 +123,14 @@ def _with_sentences(texts: Iterable[str]) -> Iterator[str]:
 
 def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     """The tokenizer of words and merges; names it lacks get the next ids, in Florence-2's order."""
+    import transformers
     from tokenizers import AddedToken
-    from transformers import BartTokenizer
 
     words = dict(vocabulary)
     for name in (MASK, *ADDED, IMAGE):
         words.setdefault(name, len(words))
-    tokenizer = BartTokenizer(
+    library: Any = transformers  # partly typed
+    tokenizer = library.BartTokenizer(
         vocab=words, merges=merges, extra_special_tokens={"image_token": IMAGE}
     )
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in ADDED])
@@ -182,6 +183,6 @@ def _check_words(folder: Path, vocabulary: dict[str, int], merges: list[tuple[st
 
 def _refusal(folder: Path, found: str) -> str:
     return (
-        f"tokenizer {folder}: {found}; name a folder with BART's vocab.json and merges.txt, or with "
-        "the tokenizer.json of such a model"
+        f"tokenizer {folder}: {found}; name a folder with BART's vocab.json and merges.txt, "
+        "or with the tokenizer.json of such a model"
     )

@@ -16,7 +16,7 @@ PAUSE = "FLD_TEST_PAUSE_S"  # how long a batch takes
 
 @dataclass(kw_only=True)
 class Teller:
-    """One region per image, named `tells`, whose parents are the kept rows it was shown.
+    """Regions of each image, named `tells`, whose parents are the kept rows it was shown.
 
     Attributes:
         name: The `source` of its rows.
@@ -26,6 +26,7 @@ class Teller:
         fails_on: Images whose key starts like this fail, until there is a file `mended`.
         mended: Path of that file.
         tells_failing: Whether it tells of those it fails on too.
+        copies: How many rows of each image.
         shift: Of its boxes to the right, px.
         memory: What it says it needs, bytes.
     """
@@ -37,6 +38,7 @@ class Teller:
     fails_on: str | None = None
     mended: str = ""
     tells_failing: bool = False
+    copies: int = 1
     shift: int = 0
     memory: int | None = None
     quiet_limit: int | None = None
@@ -62,8 +64,10 @@ class Teller:
         time.sleep(float(os.environ.get(PAUSE, "0")))
         keys, ids = (rows[name].to_pylist() for name in ("image_key", "annotation_id"))
         shown = list(zip(keys, ids, strict=True))
+        assert {*keys} <= {image.image_key for image in images}
         telling = [i for i in images if self.tells_failing or not self._fails(i)]
-        telling = telling if self.tells != "nothing" else []
+        copies = self.copies if self.tells != "nothing" else 0
+        telling = [image for image in telling for _ in range(copies)]
         table = claims(
             image_key=[image.image_key for image in telling],
             kind="region",

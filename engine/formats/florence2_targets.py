@@ -121,7 +121,8 @@ class _Columns:
     def by_text(self) -> Iterator[tuple[str, "_Columns"]]:
         """The rows of each distinct text, in order of their first."""
         for text in dict.fromkeys(self.texts.tolist()):
-            yield text, self.take(self.texts == text)
+            # one by one: numpy's own comparison takes a text for the same text with a NUL behind it
+            yield text, self.take(np.array([each == text for each in self.texts], bool))
 
     @property
     def places(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Judging the claims of a finished dataset again, with the same rules, changes nothing."""
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -94,6 +95,26 @@ def test_only_one_rule_again_leaves_the_verdicts_of_the_others(job):
     assert "min_score" in was
     assert "min_score" not in now
     assert list(counts) == ["min_score"]
+
+
+def test_what_a_round_retracted_stays_so_and_nothing_rises_in_its_place(job):
+    """With rules after rounds: `tests/refinement/test_relabel_rules.py`."""
+    _, images, stored = shards(job)[0]
+    hit = pc.and_(
+        pc.equal(stored["status"].cast("string"), "kept"),
+        pc.equal(stored["kind"].cast("string"), "region"),
+    )
+    changed = {
+        "status": pc.if_else(hit, "superseded", stored["status"].cast("string")),
+        "rule": pc.if_else(hit, "relabel", stored["rule"].cast("string")),
+        "measured": pc.if_else(hit, pa.scalar(1, pa.float32()), stored["measured"]),
+    }
+    columns = {name: changed.get(name, stored[name]) for name in ANNOTATIONS.names}
+    retracted = canonical(pa.table(columns), ANNOTATIONS)
+    assert retracted["rule"].to_pylist().count("relabel") > 0
+    for only in (None, ["min_score"]):
+        _, rows, _ = rejudge(images, retracted, replay(job, only=only), {})
+        assert rows.equals(retracted)
 
 
 def test_no_rows_and_no_levels_are_judged_too(job):

@@ -21,7 +21,7 @@ from engine.source.synthetic import Synthetic
         pytest.param({}, r"source.uri is missing; give a folder", id="no-uri"),
         pytest.param(
             {"kind": "cocoa", "uri": "a"},
-            r"source.kind 'cocoa' is not known; known: images, parquet",
+            r"source.kind 'cocoa' is not known; known: dataset, images",
             id="kind",
         ),
         pytest.param(

@@ -27,6 +27,7 @@ from engine.source.shapes import ReadError
 from engine.source.shard import read_shard
 from engine.stages import source_of
 from engine.versions import read_versions
+from tests import hostile
 from tests.faults.fixtures import EITHER_RUNNER
 from tests.stored_dataset import OK, job_of, make_dataset
 from tests.teller import Teller
@@ -284,6 +285,25 @@ def test_images_of_old_shards_cannot_be_appended_to_a_plan(made):
     assert make_plan(listing, 1, first_shard=0).rows["shard"].to_pylist()[-1] == 3
     with pytest.raises(ConfigError, match="images in shard 0 that were not there"):
         make_plan(listing, 1, first_shard=4)
+
+
+def test_new_shards_of_the_dataset_are_new_shards_of_what_was_made_of_it(tmp_path):
+    place, null = make_dataset(tmp_path, {"kind": "null"}), {"kind": "null"}
+    source, other = {"uri": place.uri, "kind": "dataset"}, [null | {"name": "b"}]
+    following = job_of(source, tmp_path / "next", other)
+    annotate(following, Observer())
+    before = rows_of(open_location(str(tmp_path / "next"))).to_pylist()
+    content = hostile.encoded(hostile.photo(64, 48, 99), "JPEG")
+    (tmp_path / "files" / "z.jpg").write_bytes(content)
+    files = {"uri": str(tmp_path / "files"), "shard_size": 4}
+    annotate(job_of(files, tmp_path / "out", [null]), Observer(), extend=True)
+    annotate(following, Observer(), extend=True)
+    found = images_by_shard(open_location(str(tmp_path / "next")))
+    assert {shard: table["uri"].to_pylist() for shard, table in found.items() if shard > 3} == {
+        4: [],
+        5: ["z.jpg"],
+    }
+    assert rows_of(open_location(str(tmp_path / "next"))).to_pylist()[: len(before)] == before
 
 
 @pytest.mark.parametrize("runner", EITHER_RUNNER)

@@ -140,7 +140,7 @@ def refined_checkpoint(output: Location, model: str | None) -> str:
                 f"{output.uri}: the checkpoint of its rounds, {series.model}, is gone; put it back"
             )
         return series.model
-    if series is not None and series.last.round and series.last.model != model:
+    if series is not None and series.last.round and series.identity["refine"]["train"] is not None:
         raise ConfigError(
             f"{output.uri}: its rounds have left no checkpoint yet; the same `fld refine` makes it"
         )

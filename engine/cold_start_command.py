@@ -71,7 +71,7 @@ def run_cold_start(
     model = refined_checkpoint(output, config.model)
     identity = {
         "task": task.name,
-        "gold": {"uri": gold_uri, "images": images, "digest": gold.digest()},
+        "gold": {"digest": gold.digest(), "images": images},
         "model": check_start(model, None).revision,
         "pairs": {name: value for name, value in pairs.identity().items() if name != "tasks"},
         "train": training.identity(),

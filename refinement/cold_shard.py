@@ -14,6 +14,7 @@ from engine.refilter import pairs
 from engine.schema import ANNOTATIONS, CLAIM, canonical
 from engine.sink import Expected, ShardFiles, Target, write_shard
 from engine.source.shapes import Location
+from engine.versions import Version
 from refinement.predict import read_predictions
 
 
@@ -37,6 +38,17 @@ class ColdSpec:
     round: int
     rules: tuple[RuleEntry, ...]
     seed: int
+
+
+def round_of(version: Version) -> int:
+    """The last round whose rows a version holds; 0 for none.
+
+    Example:
+        >>> round_of(Version(levels=[["yolo"], ["florence2@1"], ["florence2@2"], ["cold_ocr"]]))
+        2
+    """
+    named = [source.partition("@")[2] for level in version.levels for source in level]
+    return max((int(number) for number in named if number.isdigit()), default=0)
 
 
 def add_shard(spec: ColdSpec, shard: int) -> dict[str, Any]:

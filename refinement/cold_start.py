@@ -26,7 +26,7 @@ from engine.source.filesystem import open_location
 from engine.source.shapes import Location
 from engine.versions import Version, find_version, put_version, read_versions
 from refinement.cold_gold import GoldSet, Lesson, count_lost, open_lesson
-from refinement.cold_shard import ColdSpec, add_shard
+from refinement.cold_shard import ColdSpec, add_shard, round_of
 from refinement.cold_tasks import short_name
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
@@ -303,7 +303,7 @@ def _add_rows(job: ColdJob, slot: _Slot, predictions: Location, progress: Progre
         ),
         parent=slot.parent,
         predictions=predictions,
-        round=_round_of(version),
+        round=round_of(version),
         rules=tuple(job.rules),
         seed=job.seed,
     )
@@ -339,12 +339,6 @@ def _begin(job: ColdJob, slot: _Slot) -> Version:
     )
     put_version(job.output, slot.name, version)
     return version
-
-
-def _round_of(version: Version) -> int:
-    """The last round whose rows it holds; 0 for none."""
-    named = [source.partition("@")[2] for level in version.levels for source in level]
-    return max((int(number) for number in named if number.isdigit()), default=0)
 
 
 def _count_rows(output: Location, slot: _Slot) -> dict[str, int]:

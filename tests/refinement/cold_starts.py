@@ -3,6 +3,7 @@
 `python -m tests.refinement.cold_starts FOLDER MODEL`
 """
 
+import io
 import os
 import signal
 import sys
@@ -70,7 +71,7 @@ def start(folder: Path, model: Path, *, kind="detailed", gold=None, images=None,
         kind,
         str(gold),
         Observer(),
-        out or Console(file=open(os.devnull, "w")),  # noqa: SIM115, PTH123
+        out or Console(file=io.StringIO()),
         images=images,
     )
 

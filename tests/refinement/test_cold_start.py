@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -135,6 +136,9 @@ def test_a_filter_by_the_same_rules_changes_no_verdict(folder):
 
 
 def test_a_killed_one_resumes_to_the_same_bytes(made, fresh, untrained):
+    """What kills a training or a prediction has tests of its own."""
+    trained = Path("out/_refine", VERSION, "training")
+    shutil.copytree(made[0] / trained, fresh / trained)
     command = [sys.executable, "-m", "tests.refinement.cold_starts", str(fresh), str(untrained)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
@@ -199,7 +203,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("content, message", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_set_that_teaches_nothing_is_refused_and_leaves_nothing(
     fresh, untrained, content, message
 ):
@@ -223,7 +227,7 @@ def test_a_kind_that_is_none_is_refused_by_its_nearest(fresh, untrained):
 
 
 @pytest.mark.parametrize(
-    "name, task",
+    ("name", "task"),
     [("brief", "caption"), ("objects", "od"), ("<OD>", "od"), ("ocr", "ocr_with_region")],
 )
 def test_a_kind_is_named_by_role_or_task(name, task):

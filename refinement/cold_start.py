@@ -3,15 +3,12 @@
 Every step leaves files that say it is done, so the same call goes on where the last one died.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from engine import dataset
-from engine.ancestry import ancestors
 from engine.config import LimitsConfig, RunnerConfig
 from engine.crew import open_tasks, scratch_folder
 from engine.errors import ConfigError
@@ -19,7 +16,7 @@ from engine.formats.florence2_tasks import Task
 from engine.job import Observer
 from engine.judge import RuleEntry, check_needs, raise_alarm
 from engine.lease import Lease, kept_alive
-from engine.output import read_if_there, remove_leftovers
+from engine.output import disk_error, remove_leftovers
 from engine.protocols import Specialist
 from engine.sink import Target
 from engine.source.filesystem import open_location
@@ -27,17 +24,16 @@ from engine.source.shapes import Location
 from engine.versions import Version, find_version, put_version, read_versions
 from refinement.cold_gold import GoldSet, Lesson, count_lost, open_lesson
 from refinement.cold_shard import ColdSpec, add_shard, round_of
-from refinement.cold_tasks import short_name
+from refinement.cold_slots import Slot, find_slot, write_record
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
 from refinement.predict import predict
-from refinement.rounds import WORK, Progress
-from refinement.series import read_series
+from refinement.rounds import Progress
+from refinement.series import Series, read_series
 from refinement.train import TrainJob, train
 from refinement.train_options import TrainOptions
 
 MADE_BY = "cold-start"
-_JOB = "job.json"
 # Builds the specialist over a trained model, under a name.
 MakeSpecialist = Callable[[str, str], Specialist]
 
@@ -106,18 +102,6 @@ class ColdStarted:
     predictions: str
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """The name of one cold start of a dataset, and the version it adds to.
-
-    The version and the folder of its files bear the name; the source is spelt like one.
-    """
-
-    name: str
-    source: str
-    parent: str
-
-
 def refined_checkpoint(output: Location, model: str | None) -> str:
     """The checkpoint that rounds left, or that of the config where there were none.
 
@@ -140,7 +124,7 @@ def refined_checkpoint(output: Location, model: str | None) -> str:
                 f"{output.uri}: the checkpoint of its rounds, {series.model}, is gone; put it back"
             )
         return series.model
-    if series is not None and series.last.round and series.identity["refine"]["train"] is not None:
+    if series is not None and series.last.round and _trained(series):
         raise ConfigError(
             f"{output.uri}: its rounds have left no checkpoint yet; the same `fld refine` makes it"
         )
@@ -150,6 +134,10 @@ def refined_checkpoint(output: Location, model: str | None) -> str:
             "none; run `fld refine` first, or set model= to a hub id or a folder"
         )
     return model
+
+
+def _trained(series: Series) -> bool:
+    return (series.identity.get("refine") or {}).get("train") is not None
 
 
 def cold_start(
@@ -171,90 +159,56 @@ def cold_start(
     check_needs(job.rules)
     with Lease.take(job.output) as lease, kept_alive(lease):
         remove_leftovers(job.output)
-        slot = _find_slot(job)
-        versions, current = read_versions(job.output)
-        lesson = _learn(job, slot)
-        predictions = open_location(str(job.folder / slot.name / "predictions"))
-        if not (slot.name in versions and versions[slot.name].finished):
-            predictor = _train(job, slot, lesson, progress)
-            predict(
-                job.output,
-                slot.parent,
-                predictor,
-                predictions,
-                runner=_runner(job, slot.source),
-                limits=job.limits,
-                seed=job.seed,
-                observer=observer,
-            )
-            _add_rows(job, slot, predictions, progress)
-        rows = _count_rows(job.output, slot)
-        if current == slot.parent and rows.get("kept"):
-            _, version = find_version(job.output, slot.name)
-            put_version(job.output, slot.name, version, current=True)
-        _, current = read_versions(job.output)
-        return ColdStarted(
-            version=slot.name,
-            parent=slot.parent,
-            source=slot.source,
-            rows=rows,
-            is_current=current != slot.parent,
-            lost=count_lost(*lesson),
-            failed=_count_failed(predictions, slot.source),
-            predictions=predictions.uri,
-        )
+        slot = find_slot(job.output, job.task, job.identity)
+        try:
+            return _run(job, slot, observer, progress)
+        except OSError as err:
+            raise disk_error(err, job.output) from err
 
 
-def _find_slot(job: ColdJob) -> _Slot:
-    """The one that was begun for the same work on these labels, or the first that is free."""
+def _run(job: ColdJob, slot: Slot, observer: Observer, progress: Progress) -> ColdStarted:
+    """All steps; each returns at once where it is done already."""
+    lesson = _learn(job, slot)
+    predictions = open_location(str(job.folder / slot.name / "predictions"))
     versions, current = read_versions(job.output)
-    lineage = ancestors(dataset.read_dataset(job.output), current)
-    taken = {
-        source.partition("@")[0]
-        for version in versions.values()
-        for level in version.levels
-        for source in level
-    }
-    identity = json.loads(json.dumps(job.identity))
-    for number in count(1):
-        more = "" if number == 1 else str(number)
-        name = "-".join(filter(None, ["cold", short_name(job.task), more]))
-        source = "_".join(filter(None, ["cold", short_name(job.task), more]))
-        known = _read_record(job.output, name)
-        if known is None:
-            if name not in versions and source not in taken:
-                return _Slot(name, source, current)
-        elif known["identity"] == identity and (known["parent"] == current or name in lineage):
-            return _Slot(name, source, known["parent"])
-    raise AssertionError("numbers do not end")
+    if not (slot.name in versions and versions[slot.name].finished):
+        predict(
+            job.output,
+            slot.parent,
+            _train(job, slot, lesson, progress),
+            predictions,
+            runner=_runner(job, slot.source),
+            limits=job.limits,
+            seed=job.seed,
+            observer=observer,
+        )
+        _add_rows(job, slot, predictions, progress)
+    rows = _count_rows(job.output, slot)
+    is_taken_up = current == slot.parent and rows.get("kept", 0) > 0
+    if is_taken_up:
+        _, version = find_version(job.output, slot.name)
+        put_version(job.output, slot.name, version, current=True)
+    return ColdStarted(
+        version=slot.name,
+        parent=slot.parent,
+        source=slot.source,
+        rows=rows,
+        is_current=is_taken_up or current != slot.parent,
+        lost=count_lost(*lesson),
+        failed=_count_failed(predictions, slot.source),
+        predictions=predictions.uri,
+    )
 
 
-def _read_record(output: Location, name: str) -> dict[str, Any] | None:
-    path = f"{WORK}/{name}/{_JOB}"
-    raw = read_if_there(output, path)
-    if raw is None:
-        return None
-    try:
-        content: dict[str, Any] = json.loads(raw.to_pybytes())
-        return {"identity": content["identity"], "parent": content["parent"]}
-    except (ValueError, KeyError, TypeError) as err:
-        raise ConfigError(
-            f"{output.uri}: {path} is not what a cold start writes ({err}); delete its folder"
-        ) from err
-
-
-def _learn(job: ColdJob, slot: _Slot) -> Lesson:
+def _learn(job: ColdJob, slot: Slot) -> Lesson:
     """The gold set, looked at; from here on the slot is taken."""
     folder = job.folder / slot.name
     lesson = open_lesson(job.gold, job.task, folder, (job.output, slot.parent), job.seed)
-    if _read_record(job.output, slot.name) is None:
-        record = {"identity": job.identity, "parent": slot.parent, "source": slot.source}
-        path = f"{WORK}/{slot.name}/{_JOB}"
-        job.output.write(path, (json.dumps(record, indent=1) + "\n").encode())
+    write_record(job.output, slot, job.identity)
     return lesson
 
 
-def _train(job: ColdJob, slot: _Slot, lesson: Lesson, progress: Progress) -> Specialist:
+def _train(job: ColdJob, slot: Slot, lesson: Lesson, progress: Progress) -> Specialist:
     """The specialist over a checkpoint that has learned the task."""
     folder = job.folder / slot.name
     write_pairs(
@@ -291,7 +245,7 @@ def _runner(job: ColdJob, source: str) -> RunnerConfig:
     return job.runner.model_copy(update=changed)
 
 
-def _add_rows(job: ColdJob, slot: _Slot, predictions: Location, progress: Progress) -> None:
+def _add_rows(job: ColdJob, slot: Slot, predictions: Location, progress: Progress) -> None:
     version = _begin(job, slot)
     spec = ColdSpec(
         target=Target(
@@ -322,7 +276,7 @@ def _add_rows(job: ColdJob, slot: _Slot, predictions: Location, progress: Progre
     put_version(job.output, slot.name, replace(version, finished=True))
 
 
-def _begin(job: ColdJob, slot: _Slot) -> Version:
+def _begin(job: ColdJob, slot: Slot) -> Version:
     """Notes the version, unfinished."""
     _, parent = find_version(job.output, slot.parent)
     version = Version(
@@ -341,7 +295,7 @@ def _begin(job: ColdJob, slot: _Slot) -> Version:
     return version
 
 
-def _count_rows(output: Location, slot: _Slot) -> dict[str, int]:
+def _count_rows(output: Location, slot: Slot) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, number in dataset.totals_of(output, slot.name).annotations.items():
         source, _, _, status = name.rsplit("/", 3)

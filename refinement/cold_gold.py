@@ -100,7 +100,13 @@ class Lesson(NamedTuple):
 
 
 def open_lesson(
-    gold: GoldSet, task: Task, folder: Path, labels: tuple[Location, str], seed: int
+    gold: GoldSet,
+    task: Task,
+    folder: Path,
+    labels: tuple[Location, str],
+    seed: int,
+    *,
+    is_begun: bool,
 ) -> Lesson:
     """The gold set as a dataset with pictures; imported into `folder/gold` unless it is there.
 
@@ -110,6 +116,7 @@ def open_lesson(
         folder: Local, of this cold start alone.
         labels: Dataset and version that may hold the pictures.
         seed: Of the import.
+        is_begun: Whether a finished import in the folder is known to be of this set.
 
     Raises:
         ConfigError: It holds nothing, nothing for the task, or none of its pictures is found.
@@ -118,7 +125,7 @@ def open_lesson(
     given = find_place(gold.uri)
     if not given.path and given.location.exists(dataset.DATASET):
         place = given.location
-    elif not _is_finished(place):
+    elif not (is_begun and _is_finished(place)):
         for name in ("gold", "pictures"):  # a small set is sooner read again than mended
             shutil.rmtree(folder / name, ignore_errors=True)
         _import(gold, place, folder / "pictures", labels, seed)

@@ -1,4 +1,4 @@
-"""Which cold start of a dataset is which: each has a name, and a record of what it was asked for."""
+"""Which cold start of a dataset is which: each has a name, and a record of what was asked for."""
 
 import json
 from collections.abc import Mapping
@@ -24,11 +24,13 @@ class Slot:
     """The name of one cold start of a dataset, and the version it adds to.
 
     The version and the folder of its files bear the name; the source is spelt like one.
+    `is_begun` where it has a record: what lies in the folder of one without is of nobody.
     """
 
     name: str
     source: str
     parent: str
+    is_begun: bool
 
 
 def find_slot(output: Location, task: Task, asked: Mapping[str, Any]) -> Slot:
@@ -58,18 +60,17 @@ def find_slot(output: Location, task: Task, asked: Mapping[str, Any]) -> Slot:
         known = _read_record(output, name)
         if known is None:
             if name not in versions and source not in taken:
-                return Slot(name, source, current)
+                return Slot(name, source, current, is_begun=False)
         elif known["identity"] == identity and (known["parent"] == current or name in lineage):
-            return Slot(name, source, known["parent"])
+            return Slot(name, source, known["parent"], is_begun=True)
     raise AssertionError("numbers do not end")
 
 
 def write_record(output: Location, slot: Slot, asked: Mapping[str, Any]) -> None:
-    """Takes the slot for that work, unless it is taken already."""
-    if _read_record(output, slot.name) is None:
-        record = {"identity": asked, "parent": slot.parent, "source": slot.source}
-        content = (json.dumps(record, indent=1) + "\n").encode()
-        output.write(f"{WORK}/{slot.name}/{_JOB}", content)
+    """Takes the slot for that work."""
+    record = {"identity": asked, "parent": slot.parent, "source": slot.source}
+    content = (json.dumps(record, indent=1) + "\n").encode()
+    output.write(f"{WORK}/{slot.name}/{_JOB}", content)
 
 
 def _read_record(output: Location, name: str) -> dict[str, Any] | None:

@@ -202,9 +202,16 @@ def _run(job: ColdJob, slot: Slot, observer: Observer, progress: Progress) -> Co
 
 def _learn(job: ColdJob, slot: Slot) -> Lesson:
     """The gold set, looked at; from here on the slot is taken."""
-    folder = job.folder / slot.name
-    lesson = open_lesson(job.gold, job.task, folder, (job.output, slot.parent), job.seed)
-    write_record(job.output, slot, job.identity)
+    lesson = open_lesson(
+        job.gold,
+        job.task,
+        job.folder / slot.name,
+        (job.output, slot.parent),
+        job.seed,
+        is_begun=slot.is_begun,
+    )
+    if not slot.is_begun:
+        write_record(job.output, slot, job.identity)
     return lesson
 
 

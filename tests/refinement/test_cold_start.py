@@ -15,12 +15,14 @@ from rich.console import Console
 
 from engine.cold_start_command import run_cold_start
 from engine.config import LimitsConfig, RunnerConfig
+from engine.dataset import totals_of
 from engine.errors import ConfigError
 from engine.filtering import Filtering, filter_dataset
 from engine.formats.florence2_tasks import TASKS
 from engine.job import Observer
 from engine.judge import RuleEntry
 from engine.reading import read_tables
+from engine.source.filesystem import open_location
 from engine.versions import find_version, read_versions, undo
 from filters import RULES
 from refinement.cold_gold import GoldSet
@@ -163,10 +165,8 @@ def test_another_kind_comes_on_top_and_its_places_need_no_pictures(folder, untra
     assert find_version(place(folder), None)[1].levels[1:] == [["cold_detailed"], ["cold_objects"]]
 
 
-def test_other_labels_of_the_same_kind_are_another_specialist(folder):
-    gold = folder / "more.jsonl"
-    gold.write_text(lines((scene_name(20), DETAILED, "blue")))
-    before = files_of(folder)
+def refuse_model(folder, gold):
+    """All up to the training, which has no checkpoint to start from."""
     job = ColdJob(
         output=place(folder),
         folder=folder / "out" / "_refine",
@@ -183,9 +183,33 @@ def test_other_labels_of_the_same_kind_are_another_specialist(folder):
     )
     with pytest.raises(ConfigError, match="no such folder"):
         cold_start(job, Observer())
+
+
+def test_other_labels_of_the_same_kind_are_another_specialist(folder):
+    gold = folder / "more.jsonl"
+    gold.write_text(lines((scene_name(20), DETAILED, "blue")))
+    before = files_of(folder)
+    refuse_model(folder, gold)
     record = json.loads((folder / "out/_refine/cold-detailed-2/job.json").read_text())
     assert (record["parent"], record["source"]) == (VERSION, "cold_detailed_2")
     assert files_of(folder) == before
+
+
+def test_what_a_killed_one_left_is_not_taken_for_another_set(made, fresh):
+    left = Path("out/_refine", VERSION, "gold")
+    shutil.copytree(made[0] / left, fresh / left)  # killed before it was noted whose it is
+    (fresh / "gold.jsonl").write_text(lines((scene_name(20), DETAILED, "blue")))
+    refuse_model(fresh, fresh / "gold.jsonl")
+    assert totals_of(open_location(str(fresh / left)), "round-0").images["ok"] == 1
+
+
+def test_a_dataset_may_teach(made, fresh):
+    gold = made[0] / "out/_refine" / VERSION / "gold"
+    before = {path: path.read_bytes() for path in gold.rglob("*") if path.is_file()}
+    refuse_model(fresh, gold)
+    pairs = json.loads((fresh / "out/_refine" / VERSION / "pairs/pairs.json").read_text())
+    assert pairs["counts"]["examples"] == {"detailed_caption": 12}
+    assert {path: path.read_bytes() for path in gold.rglob("*") if path.is_file()} == before
 
 
 REFUSED = {
@@ -212,7 +236,6 @@ def test_a_set_that_teaches_nothing_is_refused_and_leaves_nothing(
         start(fresh, untrained)
     assert not (fresh / "out/_refine" / VERSION / "job.json").exists()
     assert list(read_versions(place(fresh))[0]) == ["round-0"]
-    write_gold(fresh / "gold.jsonl")  # and is in nobody's way
 
 
 def test_pictures_that_are_named_must_be_there(fresh, untrained):

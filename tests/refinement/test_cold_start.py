@@ -154,7 +154,9 @@ def test_a_killed_one_resumes_to_the_same_bytes(made, fresh, untrained):
 
 def test_another_kind_comes_on_top_and_its_places_need_no_pictures(folder, untrained):
     gold = folder / "boxes.jsonl"
-    told = [(f"elsewhere/{scene_name(n)}", "<OD>", f"dog{BOX}") for n in range(12)]
+    spelled = ("/photos/{}.png", "elsewhere/{}.png", "{}", "s3://bucket/a/../{}.png?v=1")
+    names = [spelled[n % 4].format(Path(scene_name(n)).stem) for n in range(12)]
+    told = [(name, "<OD>", f"dog{BOX}") for name in names]
     gold.write_text(lines(*told, ("not-there.png", "<OD>", f"dog{BOX}")))
     found = start(folder, untrained, kind="objects", gold=gold)
     assert (found.version, found.parent, found.lost) == ("cold-objects", VERSION, 1)

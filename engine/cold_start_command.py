@@ -75,9 +75,7 @@ def run_cold_start(
         "model": check_start(model, None).revision,
         "pairs": {name: value for name, value in pairs.identity().items() if name != "tasks"},
         "train": training.identity(),
-        "predictor": entry,
-        "rules": rule_options if config.rules else None,
-        "seed": config.seed,
+        **_lasting(config, entry, rule_options if config.rules else []),
     }
     out.print(f"{gold_uri} is learned from here, and measures nothing", soft_wrap=True)
     found = cold_start(
@@ -103,6 +101,14 @@ def run_cold_start(
     )
     _say(found, skipped, out)
     return found
+
+
+def _lasting(
+    config: Config, entry: dict[str, Any], rules: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What of specialist and rules changes a row: who lifts an alarm goes on with the same work."""
+    said = config.model_copy(update={"specialists": [entry], "rules": list(rules)}).identity()
+    return {name: said[name] for name in ("specialists", "rules", "seed")}
 
 
 def _entry(options: RefineOptions, task: str) -> dict[str, Any]:

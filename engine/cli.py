@@ -120,7 +120,13 @@ def plan(config: ConfigFile, overrides: Overrides = None, limit: Limit = None) -
 @app.command()
 def checks(config: ConfigFile, overrides: Overrides = None) -> None:
     """Look at weights, packages, source, output; failing lines say the command that mends them."""
-    found = list(run_checks(_job(config, overrides)))
+    settings = _config(config, overrides)
+    if settings.refine:
+        from engine.refine_checks import refine_checks
+
+        found = list(refine_checks(settings))
+    else:
+        found = list(run_checks(compose(settings)))
     out.print(checks_table(found))
     if not all(check.ok for check in found):
         raise typer.Exit(EXIT_REFUSED)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
+from engine.compose import compose
 from engine.config import parse_config
 from engine.job import Observer
 from engine.reading import read_tables
 from engine.refine_commands import run_refine
+from engine.run import annotate
 from engine.source.filesystem import open_location
 
 NUM_IMAGES = 60
@@ -50,11 +52,23 @@ def settings(out: Path, **sections):
     return config
 
 
-def refine_in(out: Path, *overrides: str, **sections):
-    """The series, and what was printed."""
+def refine_in(out: Path, **sections):
+    """The series, and what was printed; scenes are annotated where there is no dataset yet."""
+    config = settings(out, **sections)
+    if (out / "dataset.json").exists():
+        config = {name: config[name] for name in config if name != "output"}
+        config["source"] = {"uri": str(out)}
     told = io.StringIO()
-    config = parse_config(settings(out, **sections), overrides, "test")
-    return run_refine(config, Observer(), Console(file=told, width=160)), told.getvalue()
+    job = parse_config(config, (), "test")
+    return run_refine(job, Observer(), Console(file=told, width=200)), told.getvalue()
+
+
+def annotate_in(out: Path, **sections) -> Path:
+    """The starting labels alone."""
+    wanted = ("source", "output", "runner")
+    config = {name: value for name, value in settings(out, **sections).items() if name in wanted}
+    annotate(compose(parse_config(config, (), "test")), Observer())
+    return out
 
 
 def oracle(**options):

@@ -31,6 +31,7 @@ from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
 from refinement.policies import POLICIES
+from refinement.presets import find_preset
 from refinement.refine_job import WORK, InitOptions, MakePredictor, RefineJob
 from refinement.rounds import refine
 from refinement.rounds_table import rounds_table
@@ -278,7 +279,10 @@ def _init(config: Config, options: RefineOptions) -> InitOptions | None:
             "take one of the two out"
         )
     if options.init:
-        return build(InitOptions, options.init, "refine.init")
+        init = build(InitOptions, options.init, "refine.init")
+        sizes = find_preset(init.preset)
+        sizes.grid(sizes.image_size if init.image_size is None else init.image_size)
+        return init
     if options.train is not None and config.model is None:
         raise ConfigError(
             "model is missing: name the checkpoint to train, a hub id or a folder, or set "

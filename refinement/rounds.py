@@ -34,9 +34,9 @@ def refine(job: RefineJob, observer: Observer, progress: Progress = lambda *_: N
         if not series.rounds:
             series = series.with_round(_start(job))
         series = replace(series, ended=_end(series, job.options))
-        series.save(job.output)
         if series.ended is None:
             _check_current(job, series)
+        series.save(job.output)
         while series.ended is None:
             made = Rounding(job, series, observer, progress).run()
             series = series.with_round(made)

@@ -167,9 +167,7 @@ def labels_of(out):
 
 BAD = [
     pytest.param({"says": "garbage"}, "consensus", "no label changed", id="garbage"),
-    pytest.param({"says": "garbage"}, "append", "no label changed", id="garbage-append"),
     pytest.param({"says": "garbage"}, "replace", "F1 0.7.* -> 0.0000: it fell", id="replace"),
-    pytest.param({"says": "nothing"}, "consensus", "no label changed", id="nothing"),
     pytest.param({"says": "nothing"}, "replace", "F1 0.7.* -> 0.0000: it fell", id="erase"),
 ]
 
@@ -191,10 +189,8 @@ def test_a_bad_model_is_rolled_back_with_gold(noisy, model, policy, reason):
 @pytest.mark.parametrize(
     ("model", "policy", "reason"),
     [
-        pytest.param({"says": "garbage"}, "consensus", "no label changed", id="garbage"),
         pytest.param({"says": "garbage"}, "replace", "0.0% of the regions confirmed", id="replace"),
         pytest.param({"says": "nothing"}, "consensus", "no label changed", id="nothing"),
-        pytest.param({"says": "nothing"}, "replace", "0.0% of the regions confirmed", id="erase"),
     ],
 )
 def test_a_bad_model_is_rolled_back_without_gold(noisy, model, policy, reason):
@@ -207,7 +203,7 @@ def test_a_bad_model_is_rolled_back_without_gold(noisy, model, policy, reason):
     assert (after["f1"], after["precision"], after["recall"]) == (None, None, None)
 
 
-@pytest.mark.parametrize("policy", ["consensus", "append", "replace"])
+@pytest.mark.parametrize("policy", ["consensus", "replace"])
 def test_agreement_decides_without_gold_whatever_the_policy(noisy, policy):
     _, told = refine_in(noisy, refine=oracle() | {"policy": policy}, gold=None)
     start, after = stored_rounds(noisy)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class Oracle:
         return []
 
     def prepare(self) -> str:
-        return f"revision of {self.model}"
+        return f"revision of {Path(self.model).name}"
 
     def load(self) -> None:
         """There is nothing."""

@@ -81,7 +81,7 @@ class Command:
         while self.running() and time.monotonic() < end:
             if seen():
                 return True
-            time.sleep(0.005)
+            time.sleep(0.01)
         assert time.monotonic() < end, self.said
         return False
 

@@ -33,8 +33,11 @@ def tricks(tmp_path_factory) -> dict[str, str]:
 
 
 def runner_of(kind: str, **options: object) -> list[str]:
-    """Overrides for that runner; small batches and shards, so that there is something to break."""
-    settings = {"kind": kind, "batch_size": 4, **options}
+    """Overrides for that runner: small batches, two shards at a time.
+
+    Ray starts a process for every shard in flight, which costs more than all the work in it.
+    """
+    settings = {"kind": kind, "batch_size": 4, "shards_in_flight": 2, **options}
     return [f"runner.{name}={value}" for name, value in settings.items()]
 
 

@@ -42,8 +42,9 @@ def ran(request, shell, tricks):
             "worker_memory_mb": 256,
         },
     )
-    run = ["annotate", config, *runner_of(request.param, batch_timeout_s=8)]
-    command = shell.run(*run, variables={**tricks, "FLD_TEST_LOAD": "raises"})
+    run = ["annotate", config, *runner_of(request.param, batch_timeout_s=5)]
+    raises = {**tricks, "FLD_TEST_LOAD": "raises"}
+    command = shell.run(*run, "runner.kind=serial", variables=raises)
     assert "no such weights on this machine" in succeed(command, code=2).said
     hostile.disturb(folder)
     command = shell.run(*run, variables=tricks)

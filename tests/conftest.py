@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fixtures import shell, tricks
+from tests.faults.fixtures import fld, shell, tricks
 from tests.s3 import ACCESS_KEY, SECRET_KEY, SERVER, S3Server, s3_server
 
-__all__ = ["data", "s3", "shell", "tricks"]  # fixtures, found here by every test
+__all__ = ["data", "fld", "s3", "shell", "tricks"]  # fixtures, found here by every test
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,8 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole commands first: they take minutes, and the process that has them last ends last."""
-    items.sort(key=lambda item: item.path.parent.name not in ("recovery", "faults"))
+    """The longest files first: they take minutes, and the process that has them last ends last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    whole_commands = {"recovery": 0, "faults": 1}
+
+    def rank(item: pytest.Item) -> int:
+        return whole_commands.get(item.path.parent.name, 2 if item.path in slow else 3)
+
+    items.sort(key=rank)
 
 
 def shared_data() -> Path:

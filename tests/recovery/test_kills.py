@@ -1,6 +1,6 @@
 """SIGKILL of whole runs at any moment: the same command always ends in the same bytes.
 
-Real models: see test_kills_with_models. Single workers: see test_worker_deaths.
+Real models, and levels: see test_kills_with_models. Single workers: see test_worker_deaths.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ def kills(shell):
             "shard_size": _SHARD_SIZE,
         },
         output={"uri": str(shell.folder / "undisturbed")},
-        specialists=[{"kind": "null", "num_rows": 6, "work_ms": 8}, {"kind": "composer"}],
+        specialists=[{"kind": "null", "num_rows": 6, "work_ms": 10}],
         rules=[{"rule": "min_score", "limits": {"null": 0.3}}],
     )
     succeed(shell.run("annotate", config, *runner_of("serial")))

@@ -42,7 +42,7 @@ def ran(request, shell, tricks):
             "worker_memory_mb": 256,
         },
     )
-    run = ["annotate", config, *runner_of(request.param, batch_timeout_s=5)]
+    run = ["annotate", config, *runner_of(request.param, batch_timeout_s=8)]
     raises = {**tricks, "FLD_TEST_LOAD": "raises"}
     command = shell.run(*run, "runner.kind=serial", variables=raises)
     assert "no such weights on this machine" in succeed(command, code=2).said

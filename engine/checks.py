@@ -11,6 +11,7 @@ from engine.errors import EngineError
 from engine.job import Job
 from engine.judge import needs_of
 from engine.output import local_path
+from engine.protocols import Need
 from engine.run import open_output
 from engine.stages import source_of
 
@@ -31,11 +32,7 @@ def run_checks(job: Job) -> Iterator[Check]:
     """Weights, packages, source, output rights and disk space, one line each; loads no model."""
     for specialist in job.specialists:
         needs = specialist.needs()
-        for need in needs:
-            detail = "" if need.present else need.mend
-            if not need.present and need.downloads:
-                detail = f"not here yet, downloads at first use; or now: {need.mend}"
-            yield Check(f"{specialist.name}: {need.what}", need.present or need.downloads, detail)
+        yield from (check_need(specialist.name, need) for need in needs)
         if not needs:
             yield Check(f"{specialist.name}: needs nothing", True)
     for entry in job.rules:
@@ -44,6 +41,14 @@ def run_checks(job: Job) -> Iterator[Check]:
             yield Check(f"rule {entry.rule.name}: {need.what}", need.present, detail)
     yield from _source(job)
     yield _output(job)
+
+
+def check_need(owner: str, need: Need) -> Check:
+    """One line of what somebody needs."""
+    detail = "" if need.present else need.mend
+    if not need.present and need.downloads:
+        detail = f"not here yet, downloads at first use; or now: {need.mend}"
+    return Check(f"{owner}: {need.what}", need.present or need.downloads, detail)
 
 
 def _source(job: Job) -> Iterator[Check]:

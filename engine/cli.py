@@ -120,7 +120,13 @@ def plan(config: ConfigFile, overrides: Overrides = None, limit: Limit = None) -
 @app.command()
 def checks(config: ConfigFile, overrides: Overrides = None) -> None:
     """Look at weights, packages, source, output; failing lines say the command that mends them."""
-    found = list(run_checks(_job(config, overrides)))
+    settings = _config(config, overrides)
+    if settings.refine:
+        from engine.refine_checks import refine_checks
+
+        found = list(refine_checks(settings))
+    else:
+        found = list(run_checks(compose(settings)))
     out.print(checks_table(found))
     if not all(check.ok for check in found):
         raise typer.Exit(EXIT_REFUSED)
@@ -275,13 +281,34 @@ def evaluate(
 
 
 @app.command()
-def refine(config: ConfigFile, overrides: Overrides = None) -> None:
+def refine(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    cold_start: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="KIND GOLD",
+            help="Learn a new kind of rows from a few labels instead, and annotate all with it.",
+        ),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Pictures of a cold start's labels, if not the dataset's.")
+    ] = None,
+) -> None:
     """Train Florence-2 on the kept labels and let it correct them, round by round."""
-    from engine.refine_commands import run_refine  # of no use to who has no model
-
+    if images is not None and cold_start is None:
+        raise ConfigError("--images are those of a --cold-start, which is not asked for")
+    settings = _config(config, overrides)
     observer = TerminalObserver(out) if out.is_terminal else LogObserver()
     try:
-        run_refine(_config(config, overrides), observer, out)
+        if cold_start is not None:
+            from engine.cold_start_command import run_cold_start
+
+            run_cold_start(settings, *cold_start, observer, out, images=images)
+        else:
+            from engine.refine_commands import run_refine
+
+            run_refine(settings, observer, out)
     finally:
         observer.close()
 

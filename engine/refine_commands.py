@@ -14,7 +14,7 @@ from engine import dataset
 from engine.compose import compose, make_specialist
 from engine.config import Config, build, nearest
 from engine.errors import ConfigError
-from engine.job import Job, Observer
+from engine.job import Observer
 from engine.judge import RuleEntry
 from engine.label_commands import Lines, open_truth, place_of
 from engine.output import local_path
@@ -26,13 +26,17 @@ from engine.versions import find_version
 from refinement.decisions import Policy
 from refinement.gold import Gold
 from refinement.init import init_model
+from refinement.one_round import learn_words
 from refinement.options import RefineOptions
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
 from refinement.policies import POLICIES
-from refinement.rounds import WORK, InitOptions, RefineJob, learn_words, refine
+from refinement.presets import find_preset
+from refinement.refine_job import WORK, InitOptions, MakePredictor, RefineJob
+from refinement.rounds import refine
 from refinement.rounds_table import rounds_table
 from refinement.series import Series, read_series
+from refinement.start import check_start
 from refinement.tokenizer import read_tokenizer
 from refinement.train import Trained, TrainJob, train
 from refinement.train_options import TrainOptions
@@ -49,25 +53,24 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
         StoppedError: It ended early; the same call resumes.
     """
     options = build(RefineOptions, config.refine, "refine")
-    # built before anything runs: a typing error must not show after an hour of annotating
-    predictor, training, pairs = _predictor(options), _training(options), _pairs(options)
-    policy = _policy(options)
+    # all is checked before anything runs: a typing error must not show after an hour of annotating
+    predictor, training, pairs = _predictor(config, options), _training(options), _pairs(options)
+    policy, init = _policy(options), _init(config, options)
     annotating = _without_predictor(config, options)
-    output, job = _dataset(annotating, observer)
-    rules, rule_options = _rules(annotating, output, job)
-    identity = {
-        "model": config.model,
-        "refine": {k: v for k, v in dataclasses.asdict(options).items() if k not in _PATIENCE},
-        "rules": list(rule_options),
-        "gold": config.gold.model_dump(exclude_defaults=True) if config.gold else None,
-        "seed": config.seed,
-    }
+    output, rules, rule_options = _composed(annotating)
+    gold = _gold(config, options, output)
+    if training is not None and config.model is not None:
+        check_start(config.model, None)
+    if training is None:
+        predictor(config.model).prepare()
+    if not _is_dataset(config):
+        annotate(compose(annotating), observer)
     series = refine(
         RefineJob(
             output=output,
             folder=_folder(output),
             model=config.model,
-            init=None if config.model else build(InitOptions, options.init, "refine.init"),
+            init=init,
             options=options,
             policy=policy,
             pairs=pairs,
@@ -75,9 +78,9 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
             predictor=predictor,
             rules=rules,
             rule_options=rule_options,
-            gold=_gold(config, options, output),
+            gold=gold,
             gold_sources=_gold_sources(config),
-            identity=json.loads(json.dumps(identity, default=str)),
+            identity=_identity(config, options, rule_options),
             runner=config.runner,
             limits=config.limits,
             seed=config.seed,
@@ -201,48 +204,105 @@ def _without_predictor(config: Config, options: RefineOptions) -> Config:
     return config.model_copy(update={"runner": config.runner.model_copy(update=others)})
 
 
-def _dataset(config: Config, observer: Observer) -> tuple[Location, Job | None]:
-    """The dataset to refine, annotated first where the source is none; and the job that made it."""
-    source = place_of(config.source)
-    if config.source.uri != "synthetic" and source.exists(dataset.DATASET):
-        if config.specialists:
-            raise ConfigError(
-                "specialists: source is a dataset that is refined in place; `fld annotate` it with "
-                "more specialists first, or take them out"
-            )
-        return source, None
+def _is_dataset(config: Config) -> bool:
+    """Whether the source is a dataset, to be refined as it is; what else is annotated first."""
+    place = place_of(config.source)
+    if config.source.uri != "synthetic" and place.exists(dataset.DATASET):
+        return True
     if config.source.kind == "dataset":
         raise ConfigError(f"source.uri {config.source.uri}: no dataset.json there")
-    job = compose(config)
-    annotate(job, observer)
-    return open_output(job.config), job
+    return False
 
 
-def _rules(
-    config: Config, output: Location, job: Job | None
-) -> tuple[Sequence[RuleEntry], Sequence[dict[str, Any]]]:
-    """The rules that judge each round: those of the config, or those of the dataset as it is."""
-    if job is None:
-        rules = config.rules
+def _composed(config: Config) -> tuple[Location, Sequence[RuleEntry], Sequence[dict[str, Any]]]:
+    """Where the dataset is or will be, and the rules that judge each round.
+
+    Those are the config's, or where it has none those of the dataset as it is.
+    """
+    if not _is_dataset(config):
+        job = compose(config)
+        output = open_output(job.config)
+    elif config.specialists:
+        raise ConfigError(
+            "specialists: source is a dataset that is refined in place; `fld annotate` it with "
+            "more specialists first, or take them out"
+        )
+    else:
+        output, rules = place_of(config.source), config.rules
+        name, version = find_version(output, None)
+        if config.source.version not in (None, name):
+            raise ConfigError(
+                f"source.version is {config.source.version!r}: rounds go on from the current "
+                f"version, {name!r}; take it out, or `fld filter --undo` first"
+            )
         if not rules:
-            _, version = find_version(output, None)
             stored = dataset.read_dataset(output)["identity"]["rules"]
             rules = [dict(rule) for rule in version.rules or stored]
-        job = compose(config.model_copy(update={"rules": rules, "specialists": []}))
+        job = compose(config.model_copy(update={"rules": rules}))
     for entry in job.rules:
         if hasattr(entry.rule, "measure"):
             raise ConfigError(
                 f"rules: {entry.rule.name!r} must have seen the whole dataset; leave it out here, "
                 "and `fld filter` the refined dataset with it"
             )
-    return job.rules, job.config.rules
+    return output, job.rules, job.config.rules
 
 
-def _predictor(options: RefineOptions) -> Any:
+def _identity(
+    config: Config, options: RefineOptions, rules: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What makes two refinements the same, as plain data; never how patient they are."""
+    chosen = {k: v for k, v in dataclasses.asdict(options).items() if k not in _PATIENCE}
+    entries = config.model_copy(
+        update={"rules": list(rules), "specialists": [options.predictor]}
+    ).identity()
+    identity = {
+        "model": config.model,
+        "refine": {**chosen, "predictor": entries["specialists"][0]},
+        "rules": entries["rules"],
+        "gold": config.gold.model_dump(exclude_defaults=True) if config.gold else None,
+        "seed": config.seed,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    return plain
+
+
+def _init(config: Config, options: RefineOptions) -> InitOptions | None:
+    """What makes the first checkpoint, where the config asks for one.
+
+    Raises:
+        ConfigError: There is none to start from, or two.
+    """
+    if options.init and config.model is not None:
+        raise ConfigError(
+            f"refine.init: model is {config.model!r}, and a training starts from one checkpoint; "
+            "take one of the two out"
+        )
+    if options.init:
+        init = build(InitOptions, options.init, "refine.init")
+        sizes = find_preset(init.preset)
+        sizes.grid(sizes.image_size if init.image_size is None else init.image_size)
+        return init
+    if options.train is not None and config.model is None:
+        raise ConfigError(
+            "model is missing: name the checkpoint to train, a hub id or a folder, or set "
+            "refine.init.preset=tiny to start from an untrained one"
+        )
+    return None
+
+
+def _predictor(config: Config, options: RefineOptions) -> MakePredictor:
     """Makes the predictor over a model; checked once, now."""
     entry = dict(options.predictor)
     if not isinstance(entry.get("kind"), str):
         raise ConfigError("refine.predictor.kind is missing; `fld specialists` lists what there is")
+    if entry.get("model") is not None and (config.model is not None or options.train is not None):
+        other = (
+            f"model is {config.model!r}" if options.train is None else "the trained one predicts"
+        )
+        raise ConfigError(
+            f"refine.predictor.model is {entry['model']!r}, and {other}; take one of the two out"
+        )
 
     def make(model: str | None) -> Specialist:
         given = {"model": model} if model is not None else {}
@@ -285,17 +345,24 @@ def _gold(config: Config, options: RefineOptions, output: Location) -> Gold | No
             raise ConfigError("refine.calibrate is gold, and there is no `gold`; give its uri")
         return None
     gold = config.gold
-    if gold.uri.rstrip("/") == output.uri.rstrip("/"):
+    if gold.uri != "synthetic" and _root(place_of(gold)) == _root(output):
         raise ConfigError(
             f"gold.uri {gold.uri}: is the dataset that is refined, whose labels train; gold never "
             "trains: give labels that somebody checked"
         )
+    open_truth(gold, config)  # it is there, and readable
     return Gold(
         open=lambda: open_truth(gold, config),
         family=options.family,
         halved=options.calibrate == "gold",
         seed=config.seed,
     )
+
+
+def _root(place: Location) -> str:
+    """What is the same for all ways to name a place."""
+    local = local_path(place, "")
+    return str(local.resolve()) if local is not None else place.uri.rstrip("/")
 
 
 def _folder(output: Location) -> Path:

@@ -19,8 +19,8 @@ from refinement.predict import read_predictions
 
 def fit_to(
     output: Location, version: str, predictions: Location, gold: GoldTruth | None
-) -> Calibration:
-    """Learns how often a prediction of a score is right.
+) -> Calibration | None:
+    """Learns how often a prediction of a score is right; null where nothing was predicted.
 
     Args:
         output: The dataset.
@@ -29,7 +29,7 @@ def fit_to(
         gold: What is right; null: the kept labels of the version, which makes it a lower bound.
 
     Raises:
-        ConfigError: No prediction has a score, or gold and dataset share no image.
+        ConfigError: There are predictions and none has a score, or gold and dataset share no image.
     """
     scores, correct = [np.empty(0, np.float32)], [np.empty(0, bool)]
     references = _labels(output, version) if gold is None else _gold(output, version, gold)
@@ -39,7 +39,8 @@ def fit_to(
         known, right = agreement(said, reference)
         scores.append(known)
         correct.append(right)
-    return fit(np.concatenate(scores), np.concatenate(correct))
+    known, right = np.concatenate(scores), np.concatenate(correct)
+    return fit(known, right) if len(known) else None
 
 
 def _labels(output: Location, version: str) -> Iterator[tuple[int, pa.Array, pa.Table]]:

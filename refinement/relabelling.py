@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -50,11 +50,39 @@ class RelabelSpec:
     calibration: Calibration | None = None
 
 
-def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], dict[str, int]]:
+@dataclass
+class Tally:
+    """What became of the labels of some shards.
+
+    Attributes:
+        outcomes: Rows of their ledgers by outcome.
+        num_regions: Regions among the labels, which a model can agree with or not; captions differ
+            without contradicting each other.
+        num_agreed: Of those, how many a prediction of the same text overlaps enough, whatever the
+            policy made of it.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    num_regions: int = 0
+    num_agreed: int = 0
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the regions, 0 to 1; null where there are none."""
+        return self.num_agreed / self.num_regions if self.num_regions else None
+
+    def add(self, other: "Tally") -> None:
+        """Adds that of other shards."""
+        self.outcomes.update(other.outcomes)
+        self.num_regions += other.num_regions
+        self.num_agreed += other.num_agreed
+
+
+def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], Tally]:
     """Relabels and judges a shard, writes its outcomes and commits it to the new version.
 
     Returns:
-        The marker, and the outcomes by name.
+        The marker, and what became of the labels.
     """
     output, files = spec.target.output, ShardFiles(shard)
     images = read_parquet(output, f"{spec.parent}/{files.images}")
@@ -72,7 +100,7 @@ def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], dict[s
         Expected(images.num_rows, _by_source(grown)),
         rules=pairs(counts),
     )
-    return marker, dict(found.counts)
+    return marker, tally(found.ledger, spec.policy)
 
 
 def outcomes(spec: RelabelSpec, shard: int, rows: pa.Table) -> Relabelled:
@@ -95,11 +123,27 @@ def ledger_path(spec: RelabelSpec, shard: int) -> str:
     return f"{spec.ledger}/{shard:06d}.parquet"
 
 
-def read_outcomes(spec: RelabelSpec, shard: int) -> Counter[str]:
-    """The outcomes of a shard that is committed, by name."""
-    ledger = read_parquet(spec.target.output, ledger_path(spec, shard), ["outcome"])
-    counted = pc.value_counts(ledger["outcome"].cast(pa.string())).to_pylist()
-    return Counter({each["values"]: each["counts"] for each in counted})
+def read_tally(spec: RelabelSpec, shard: int) -> Tally:
+    """What became of the labels of a shard that is committed."""
+    columns = ["kind", "outcome", "iou"]
+    return tally(read_parquet(spec.target.output, ledger_path(spec, shard), columns), spec.policy)
+
+
+def tally(ledger: pa.Table, policy: Policy) -> Tally:
+    """Counts a ledger, schema `refinement.outcomes.LEDGER`; nothing of an empty one."""
+    outcome = ledger["outcome"].cast(pa.string())
+    counted = pc.value_counts(outcome).to_pylist()
+    is_region = pc.equal(ledger["kind"].cast(pa.string()), "region")
+    labels = pc.and_(is_region, pc.not_equal(outcome, "added"))
+    # a policy may put the model's own box in the place of one it agrees with
+    agree_iou = pa.scalar(policy.agree_iou, pa.float32())
+    overlaps = pc.greater_equal(ledger["iou"], agree_iou).fill_null(False)
+    agrees = pc.or_(pc.equal(outcome, "confirmed"), pc.and_(pc.equal(outcome, "moved"), overlaps))
+    return Tally(
+        Counter({each["values"]: each["counts"] for each in counted}),
+        pc.sum(labels, min_count=0).as_py(),
+        pc.sum(pc.and_(labels, agrees), min_count=0).as_py(),
+    )
 
 
 def _by_source(rows: pa.Table) -> dict[str, int]:

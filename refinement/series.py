@@ -24,8 +24,8 @@ class Round:
         reason: Why, or why not.
         f1, precision, recall: Of the version, against gold; null without gold or where 0/0.
         family: What was compared.
-        agreement: Share of the labels the model spoke of that it confirmed, 0 to 1; null for the
-            starting labels, and where it spoke of none.
+        agreement: Share of the regions it was asked about that the model confirmed, 0 to 1; null
+            for the starting labels, and where there were none.
         kept: Rows kept.
         outcomes: Decisions on labels and predictions, by name.
         model: Where the model that predicted lies.
@@ -49,7 +49,7 @@ class Round:
     @property
     def quality(self) -> float | None:
         """What rounds are compared by: F1 with gold, else agreement."""
-        return self.agreement if self.f1 is None else self.f1
+        return self.agreement if self.family is None else self.f1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class Series:
         ended: Why no further round is made; null while there may be one.
         model: The deliverable checkpoint; null before the end and where nothing was trained.
         earlier: Series that ran before on this dataset, as plain data.
+        first: Number of its first round.
     """
 
     identity: Mapping[str, Any]
@@ -69,6 +70,7 @@ class Series:
     ended: str | None = None
     model: str | None = None
     earlier: tuple[Mapping[str, Any], ...] = ()
+    first: int = 1
 
     @property
     def last(self) -> Round:
@@ -78,9 +80,7 @@ class Series:
     @property
     def next_number(self) -> int:
         """Of the next round: numbers are never used twice on one dataset."""
-        numbers = [each.round for each in self.rounds]
-        numbers += [each["round"] for series in self.earlier for each in series["rounds"]]
-        return max(numbers, default=0) + 1
+        return max([self.first - 1, *(each.round for each in self.rounds)]) + 1
 
     def with_round(self, made: Round) -> "Series":
         """The series with one more round."""
@@ -112,18 +112,23 @@ def read_series(output: Location) -> Series | None:
         ) from err
 
 
-def open_series(output: Location, identity: Mapping[str, Any]) -> Series:
+def open_series(output: Location, identity: Mapping[str, Any], first: int) -> Series:
     """The series to go on with, or a new one that starts from the current labels.
 
     A refinement that was asked for differently is another series. It may only begin when the one
     before has ended: a crash and a changed config would leave half a round behind.
+
+    Args:
+        output: The dataset.
+        identity: What makes two refinements the same.
+        first: Number of the first round of a new series: one no round on the dataset has had.
 
     Raises:
         ConfigError: Another series has not ended.
     """
     known = read_series(output)
     if known is None:
-        return Series(identity=identity)
+        return Series(identity=identity, first=first)
     plain = json.loads(json.dumps(identity))
     lines = difference(known.identity, plain)
     if not lines:
@@ -134,4 +139,4 @@ def open_series(output: Location, identity: Mapping[str, Any]) -> Series:
             f"{'; '.join(lines)}. Go back to its settings and finish it, or move {ROUNDS} away"
         )
     before = {k: v for k, v in asdict(known).items() if k != "earlier"}
-    return Series(identity=identity, earlier=(*known.earlier, before))
+    return Series(identity=identity, earlier=(*known.earlier, before), first=first)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.fixtures import shell, tricks
+from tests.faults.fixtures import fld, shell, tricks
 from tests.s3 import ACCESS_KEY, SECRET_KEY, SERVER, S3Server, s3_server
 
-__all__ = ["data", "s3", "shell", "tricks"]  # fixtures, found here by every test
+__all__ = ["data", "fld", "s3", "shell", "tricks"]  # fixtures, found here by every test
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,8 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole commands first: they take minutes, and the process that has them last ends last."""
-    items.sort(key=lambda item: item.path.parent.name not in ("recovery", "faults"))
+    """The longest files first: they take minutes, and the process that has them last ends last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    whole_commands = {"recovery": 0, "faults": 1}
+
+    def rank(item: pytest.Item) -> int:
+        return whole_commands.get(item.path.parent.name, 2 if item.path in slow else 3)
+
+    items.sort(key=rank)
 
 
 def shared_data() -> Path:

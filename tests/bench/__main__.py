@@ -16,6 +16,7 @@ from tests.bench.resume import resume
 from tests.bench.rules import rules
 from tests.bench.settings import Part, say
 from tests.bench.text_rules import text_rules
+from tests.bench.train import train
 
 _PARTS: dict[str, Callable[[Part], list[Row]]] = {
     "rules": rules,
@@ -25,6 +26,7 @@ _PARTS: dict[str, Callable[[Part], list[Row]]] = {
     "null": null,
     "real": real,
     "florence2": florence2,
+    "train": train,
     "memory": memory,
 }
 

@@ -30,23 +30,6 @@ COMMANDS = [
 
 
 @pytest.fixture
-def fld(monkeypatch, capsys):
-    """Runs a command as the installed script does; returns exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fld", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
 def config(tmp_path) -> Path:
     path = tmp_path / "a.yaml"
     content = {

@@ -74,7 +74,7 @@ def test_labels_of_an_archive_are_rows_and_the_specialists_see_them(tmp_path, ru
 @pytest.mark.parametrize("runner", EITHER_RUNNER)
 def test_a_mended_label_comes_in_with_a_retry_and_nothing_is_doubled(tmp_path, runner):
     write_tar(tmp_path / "x.tar", MEMBERS)
-    annotate(job(tmp_path, runner), Observer())
+    annotate(job(tmp_path, "serial"), Observer())
     before = texts(tmp_path)
     # the same places: a label of the same length
     write_tar(tmp_path / "x.tar", {**MEMBERS, "b.json": b'{"a":1}'})

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 
 def write_shards(data: Path, folder: Path) -> Path:
-    """COCO's photos in two tars, each with its sentences and licence as JSON."""
+    """Forty of COCO's photos in two tars, each with its sentences and licence as JSON."""
     told = json.loads((data / "coco80" / "annotations" / "captions.json").read_text())
     sentences = defaultdict(list)
     for row in told["annotations"]:
@@ -30,7 +30,7 @@ def write_shards(data: Path, folder: Path) -> Path:
     folder.mkdir()
     for shard in range(2):
         with webdataset.TarWriter(str(folder / f"{shard:06d}.tar")) as writer:
-            for image in sorted(told["images"], key=lambda image: image["id"])[shard::2]:
+            for image in sorted(told["images"], key=lambda image: image["id"])[shard:40:2]:
                 photo = data / "coco80" / "images" / image["file_name"]
                 label = {"captions": sentences[image["id"]]}
                 label["license"] = licences.get(image.get("license"))
@@ -70,7 +70,7 @@ def rows(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("families")
     raw = config(data, write_shards(data, folder / "shards"), folder / "out")
     run = annotate(compose(parse_config(raw, (), "test")), Observer())
-    assert run.totals.images["ok"] == 80
+    assert run.totals.images["ok"] == 40
     assert run.totals.failures == {}
     tables = sorted((folder / "out" / "round-0").glob("*.annotations.parquet"))
     return [row for table in tables for row in pq.read_table(table).to_pylist()]
@@ -93,9 +93,9 @@ def test_all_three_families_are_filled(rows):
         ("matcher", "grounding", "phrase"),
     }
     photos = {kind: {row["image_key"] for row in kept(rows, kind=kind)} for kind in ROW_KINDS}
-    assert len(photos["text"]) == 80
-    assert len(photos["region"]) >= 75
-    assert len(photos["grounding"]) >= 60
+    assert len(photos["text"]) == 40
+    assert len(photos["region"]) >= 37
+    assert len(photos["grounding"]) >= 30
 
 
 ROW_KINDS = ("text", "region", "grounding")
@@ -142,4 +142,4 @@ def test_spans_are_the_phrases_and_boxes_are_those_of_the_regions(rows):
         text = by_id[row["text_id"]]["text"]
         assert text[row["span_start"] : row["span_end"]] == row["text"]
         assert row["box"] == by_id[row["region_id"]]["box"]
-    assert len(found) > 200
+    assert len(found) > 100

@@ -26,6 +26,8 @@ from tests import hostile
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "FLD_TEST_COMMAND"
+# What the installed script does; `-m engine.cli` would be imported again by all that it spawns.
+_FLD = "from engine.cli import main; main()"
 _LIMIT_S = 300  # no command of these tests takes a third of it; a hang is to fail, not to wait
 
 
@@ -52,7 +54,7 @@ class Command:
         self.started_ns = time.time_ns()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine.cli", *self.arguments],
+                [sys.executable, "-c", _FLD, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -81,7 +83,7 @@ class Command:
         while self.running() and time.monotonic() < end:
             if seen():
                 return True
-            time.sleep(0.005)
+            time.sleep(0.01)
         assert time.monotonic() < end, self.said
         return False
 

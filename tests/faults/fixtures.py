@@ -1,6 +1,8 @@
 """Fixtures for tests of whole commands: a place to run them, a package to install."""
 
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,9 +34,30 @@ def tricks(tmp_path_factory) -> dict[str, str]:
     return {"PYTHONPATH": str(site)}
 
 
+@pytest.fixture
+def fld(monkeypatch, capsys):
+    """Runs a command in this process as the installed script does: exit code, output, errors."""
+    from engine import cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fld", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def runner_of(kind: str, **options: object) -> list[str]:
-    """Overrides for that runner; small batches and shards, so that there is something to break."""
-    settings = {"kind": kind, "batch_size": 4, **options}
+    """Overrides for that runner: small batches, two shards at a time.
+
+    Ray starts a process for every shard in flight, which costs more than all the work in it.
+    """
+    settings = {"kind": kind, "batch_size": 4, "shards_in_flight": 2, **options}
     return [f"runner.{name}={value}" for name, value in settings.items()]
 
 

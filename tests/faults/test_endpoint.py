@@ -45,7 +45,7 @@ class Run:
                     "key_variable": "FLD_TEST_KEY",
                     "tasks": _TASKS,
                     "timeout_s": 2,
-                    "max_tries": 3,
+                    "max_tries": 2,
                     "max_wait_s": 0.05,
                     "quiet_limit": 64,
                 },
@@ -73,7 +73,7 @@ class Run:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(("serial", 200), id="serial"),
+        pytest.param(("serial", 96), id="serial"),
         pytest.param(("ray", 48), id="ray", marks=pytest.mark.ray),
     ],
 )
@@ -133,7 +133,7 @@ def test_retry_failed_asks_again_for_the_failed_images_alone(ran):
     failed = ran.failures()
     ran.server.behaviours.clear()
     ran.server.record.seen.clear()
-    succeed(ran.start("--retry-failed"))
+    succeed(ran.start("--retry-failed", "runner.kind=serial"))
     assert len(ran.server.record.seen) == len(_TASKS) * len(failed)
     assert ran.failures() == {}
     after = [r for r in commands.rows(ran.output) if r["source"] == "openai"]

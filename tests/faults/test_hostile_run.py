@@ -43,7 +43,8 @@ def ran(request, shell, tricks):
         },
     )
     run = ["annotate", config, *runner_of(request.param, batch_timeout_s=8)]
-    command = shell.run(*run, variables={**tricks, "FLD_TEST_LOAD": "raises"})
+    raises = {**tricks, "FLD_TEST_LOAD": "raises"}
+    command = shell.run(*run, "runner.kind=serial", variables=raises)
     assert "no such weights on this machine" in succeed(command, code=2).said
     hostile.disturb(folder)
     command = shell.run(*run, variables=tricks)

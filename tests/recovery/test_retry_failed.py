@@ -6,7 +6,7 @@ import pytest
 from tests import hostile
 from tests.faults import commands
 from tests.faults.commands import data_files, succeed, write_config, write_photos
-from tests.faults.fixtures import BAD_DISK, EITHER_RUNNER, runner_of
+from tests.faults.fixtures import BAD_DISK, runner_of
 from tests.recovery.kills import half_committed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -42,14 +42,20 @@ def failed(output):
     return {uri for uri, row in commands.images(output).items() if row["failures"]}
 
 
-@pytest.mark.parametrize("runner", EITHER_RUNNER)
-@pytest.mark.parametrize("pixels", ["copy", "none"])
+@pytest.mark.parametrize(
+    ("pixels", "runner"),
+    [
+        pytest.param("copy", "serial", id="copy-serial"),
+        pytest.param("none", "serial", id="none-serial"),
+        pytest.param("copy", "ray", id="copy-ray", marks=pytest.mark.ray),
+    ],
+)
 def test_retry_failed_takes_what_was_mended_and_leaves_the_rest(
     shell, tricks, place, runner, pixels
 ):
     folder, config, output = place
     run = ["annotate", config, f"output.pixels={pixels}", *runner_of(runner)]
-    succeed(shell.run(*run, variables=tricks), code=1)
+    succeed(shell.run(*run, "runner.kind=serial", variables=tricks), code=1)
     assert failed(output) == _BROKEN.keys()
     before, rows, images = data_files(output), commands.rows(output), commands.images(output)
     mend(folder)
@@ -107,7 +113,7 @@ def test_retry_failed_that_is_killed_goes_on_with_the_same_command(shell, tricks
         "PYTHONPATH": f"{tricks['PYTHONPATH']}:{BAD_DISK}",
         "FLD_TEST_COMMIT_PAUSE_S": "0.3",
     }
-    for _ in range(3):
+    for _ in range(2):
         command = shell.start(*run, "--retry-failed", variables=slow)
         assert command.wait_until(lambda command=command: bool(half_committed(output, command)))
         command.kill()

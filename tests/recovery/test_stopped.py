@@ -13,6 +13,9 @@ from tests.faults.fixtures import BAD_DISK, EITHER_RUNNER, runner_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+# The rest of a run, whatever ran its beginning; Ray goes on after a kill in test_kills.
+HERE = ["runner.kind=serial"]
+
 
 @pytest.fixture(scope="module")
 def config(shell):
@@ -21,7 +24,7 @@ def config(shell):
         shell.folder / "stopped.yaml",
         source={"uri": str(photos), "shard_size": 4},
         output={"uri": str(shell.folder / "undisturbed")},
-        specialists=[{"kind": "null", "num_rows": 6}, {"kind": "composer"}],
+        specialists=[{"kind": "null", "num_rows": 6}],
     )
 
 
@@ -31,8 +34,14 @@ def undisturbed(shell, config):
     return data_files(shell.folder / "undisturbed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-@pytest.mark.parametrize("runner", EITHER_RUNNER)
+@pytest.mark.parametrize(
+    ("runner", "number"),
+    [
+        pytest.param("serial", signal.SIGINT, id="serial-ctrl-c"),
+        pytest.param("serial", signal.SIGTERM, id="serial-sigterm"),
+        pytest.param("ray", signal.SIGINT, id="ray-ctrl-c", marks=pytest.mark.ray),
+    ],
+)
 def test_signal_stops_the_run_and_the_same_command_resumes_it(
     shell, config, undisturbed, runner, number
 ):
@@ -50,12 +59,17 @@ def test_signal_stops_the_run_and_the_same_command_resumes_it(
     assert "Traceback" not in command.said
     assert command.left_behind() == []
     assert 0 < commands.check_committed(output) < 12
-    succeed(shell.run(*run))
+    succeed(shell.run(*run, *HERE))
     assert data_files(output) == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-@pytest.mark.parametrize("runner", EITHER_RUNNER)
+@pytest.mark.parametrize(
+    ("runner", "number"),
+    [
+        pytest.param("serial", signal.SIGINT, id="serial-ctrl-c"),
+        pytest.param("ray", signal.SIGTERM, id="ray-sigterm", marks=pytest.mark.ray),
+    ],
+)
 def test_signal_while_models_load_stops_the_run(shell, tricks, config, runner, number):
     output = shell.folder / f"loading-{number.name}-{runner}"
     settings = [f"output.uri={output}", "specialists.0={kind: trickster}", *runner_of(runner)]
@@ -116,7 +130,7 @@ def test_really_full_disk_stops_the_run_and_room_lets_it_finish(shell, config, u
         assert 0 < commands.check_committed(output) < 12
         more = ["mount", "-o", "remount,size=8m", str(disk)]
         subprocess.run(more, check=True, capture_output=True)
-        succeed(shell.run(*run))
+        succeed(shell.run(*run, *HERE))
         assert data_files(output) == undisturbed
 
 
@@ -131,5 +145,5 @@ def test_full_disk_is_told(shell, config, undisturbed, runner):
     assert "o space left" in line
     assert "the same command" in line
     assert "Traceback" not in command.said
-    succeed(shell.run(*run))
+    succeed(shell.run(*run, *HERE))
     assert data_files(output) == undisturbed

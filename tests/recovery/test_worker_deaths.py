@@ -16,7 +16,7 @@ from tests.faults.fixtures import EITHER_RUNNER, runner_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-_DEATHS = 5
+_DEATHS = 4
 # More than are in flight, so that a replaced worker has answered before another one dies: two
 # deaths of one batch, or of one load, would be a verdict on it.
 _SHARDS_BETWEEN = 4
@@ -79,8 +79,8 @@ def test_worker_killed_while_it_loads_is_replaced(shell, tricks, config, runner)
         f"output.uri={shell.folder / f'loaded-{runner}'}",
         "specialists.0={kind: trickster}",
     ]
-    command = shell.run("annotate", config, *settings, *runner_of(runner), variables=variables)
-    succeed(command)
+    run = ["annotate", config, "--limit", "8", *settings, *runner_of(runner)]
+    command = succeed(shell.run(*run, variables=variables))
     assert once.exists()
     assert "trickster: a worker died while loading" in command.said
 
@@ -111,7 +111,7 @@ def test_replacement_that_does_not_load_stops_the_run(shell, tricks, runner):
     assert "no such weights on this machine" in command.said
     assert "the same command resumes" in command.said
     assert markers(output) == [0, 1]
-    succeed(shell.run("annotate", *settings, variables=tricks), code=1)
+    succeed(shell.run("annotate", *settings, "runner.kind=serial", variables=tricks), code=1)
 
 
 @pytest.mark.parametrize(
@@ -133,15 +133,14 @@ def test_any_number_of_workers_gives_the_same_bytes(shell, config, undisturbed, 
 @pytest.mark.ray
 def test_any_number_of_workers_with_real_models_gives_the_same_bytes(shell, data):
     settings = [
-        f"source={{uri: {data / 'coco80' / 'images'}, shard_size: 8}}",
+        f"source={{uri: {data / 'coco80' / 'images'}, shard_size: 4}}",
         f"specialists=[{{kind: yolo, model: {data / 'weights/yolo11n_int8_openvino_model'}}}]",
     ]
     found = {}
-    for runner, count in [("serial", 1), ("ray", 1), ("ray", 2), ("ray", 3)]:
+    for runner, count in [("serial", 1), ("ray", 3)]:
         output = shell.folder / f"yolo-{runner}-{count}"
         place = [f"output.uri={output}", f"runner.workers={{yolo: {count}}}"]
-        run = shell.run("annotate", *settings, *place, "--limit", "24", *runner_of(runner))
-        succeed(run)
+        succeed(shell.run("annotate", *settings, *place, "--limit", "12", *runner_of(runner)))
         found[runner, count] = data_files(output)
     assert commands.rows(shell.folder / "yolo-serial-1")
-    assert all(files == found["serial", 1] for files in found.values())
+    assert found["ray", 3] == found["serial", 1]

@@ -170,7 +170,7 @@ def test_a_killed_prediction_resumes_to_the_same_bytes(folder, runner):
     kill_after_a_shard(folder, runner)
     left = [int(p.stem) for p in (folder / "predictions/round-0/_done").glob("*.json")]
     assert 0 < len(left) < 4
-    predict_in(folder, runner=runner)
+    predict_in(folder)
     assert data_files(folder / "predictions") == data_files(folder / "whole")
 
 

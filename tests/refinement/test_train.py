@@ -249,9 +249,23 @@ def test_a_start_that_is_none_is_refused_before_anything_is_written(job, tmp_pat
     assert not job.folder.exists()
 
 
+@pytest.fixture
+def connected():
+    """A Ray that is there before a training."""
+    import ray
+
+    from engine.cluster import connect, disconnect
+
+    connect(None)
+    yield
+    assert ray.is_initialized()
+    disconnect()
+
+
 @pytest.mark.ray
 @RAYS_OWN
 @pytest.mark.slow
+@pytest.mark.usefixtures("connected")
 def test_a_ray_worker_comes_to_the_same_bytes_and_two_to_nearly_the_same(whole, job, tmp_path):
     told = []
     one = dataclasses.replace(job, runner=RunnerConfig(kind="ray"))

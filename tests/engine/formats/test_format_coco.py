@@ -348,7 +348,7 @@ UNKNOWN = st.dictionaries(
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False) | st.integers(-1000, 1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     boxes=st.lists(
         st.tuples(st.integers(0, 1), st.lists(NUMBERS, min_size=4, max_size=4), UNKNOWN)

@@ -112,7 +112,7 @@ def test_new_rows_join_a_list_with_the_numbers_of_their_classes(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == [result()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     seed=st.integers(0, 1000),

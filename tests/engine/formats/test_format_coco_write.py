@@ -180,7 +180,7 @@ def test_names_of_pictures_never_become_paths(tmp_path):
 FLOATS = st.floats(0, 4096, width=32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     boxes=st.lists(st.lists(FLOATS, min_size=4, max_size=4), min_size=1, max_size=5),
     text=st.text(max_size=5).filter(lambda text: text.encode("utf-8", "ignore").decode() == text),

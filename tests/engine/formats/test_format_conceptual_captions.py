@@ -171,7 +171,7 @@ def test_a_row_that_is_new_gets_a_line_of_the_same_columns(tmp_path, lines, made
     assert (tmp_path / "out.tsv").read_text().splitlines() == [*lines, made]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lines=st.lists(
         st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1), max_size=8

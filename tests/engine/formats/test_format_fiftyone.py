@@ -282,7 +282,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     values=st.lists(st.dictionaries(st.text(), JSON, max_size=3), max_size=4),
     indent=st.sampled_from([None, 0, 3]),
@@ -296,7 +296,7 @@ def test_an_array_is_read_as_json_reads_it_whatever_it_holds(tmp_path_factory, v
     assert repr([json.loads(record.text) for record in records]) == repr(values)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(more=st.dictionaries(st.text(), JSON, max_size=4))
 def test_any_further_members_of_samples_come_back(tmp_path_factory, more):
     tmp_path = tmp_path_factory.mktemp("any")

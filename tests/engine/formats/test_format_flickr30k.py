@@ -316,7 +316,7 @@ MARKED = st.lists(
 ).map(" ".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(sentences=st.lists(MARKED, max_size=4), dropped=st.sets(st.integers(0, 20)))
 def test_any_sentences_come_back_and_lose_what_was_rejected(tmp_path_factory, sentences, dropped):
     tmp_path = tmp_path_factory.mktemp("any")

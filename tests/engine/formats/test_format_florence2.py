@@ -237,7 +237,7 @@ PLACED = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     answers=st.lists(
         st.tuples(PLACED, st.lists(PIECES, max_size=12).map("".join)), min_size=1, max_size=3

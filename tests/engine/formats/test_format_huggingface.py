@@ -199,7 +199,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
 SIDES = st.floats(width=32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

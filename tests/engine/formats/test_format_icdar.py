@@ -154,7 +154,7 @@ def test_rows_of_other_origin_are_lines_of_eight_whole_numbers(tmp_path):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12))
 def test_any_transcript_comes_back(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("gt")

@@ -62,7 +62,7 @@ def is_told(kind, folder):
     assert "\n" not in message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @pytest.mark.parametrize("name", WHOLE)
 @given(cuts=CUTS, end=st.floats(0.5, 1))
 def test_damage_is_told_or_does_no_harm(tmp_path_factory, name, cuts, end):
@@ -95,7 +95,7 @@ def spoiled(content, path, value):
     return value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @pytest.mark.parametrize("name", WHOLE)
 @given(
     path=st.lists(st.integers(0, 9), min_size=1, max_size=6),

@@ -57,7 +57,7 @@ def test_an_empty_array_is_a_window_without_records(tmp_path):
     assert pieces(tmp_path / "c.json") == ({}, {})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     records=RECORDS,
     window=st.integers(1, 60),
@@ -75,7 +75,7 @@ def test_records_come_back_verbatim_however_the_windows_fall(
     assert all(record in text.encode() for record in found[""])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     sections=st.dictionaries(st.text(max_size=3), VALUES, max_size=4),
     records=RECORDS,

@@ -144,7 +144,7 @@ ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     tasks=st.lists(st.tuples(UNKNOWN, ENTRIES, ENTRIES), max_size=3),
     indent=st.sampled_from([None, 1]),

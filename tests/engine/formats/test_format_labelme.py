@@ -170,7 +170,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(FIELDS, VALUES, max_size=3),
     st.lists(st.dictionaries(FIELDS, VALUES, max_size=3), max_size=3),

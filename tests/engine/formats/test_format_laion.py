@@ -199,7 +199,7 @@ VALUES = {
 }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(draw=st.data(), kinds=st.lists(st.sampled_from(list(VALUES)), max_size=4))
 def test_any_further_columns_come_back_to_the_last_bit(tmp_path_factory, draw, kinds):
     folder = tmp_path_factory.mktemp("any")

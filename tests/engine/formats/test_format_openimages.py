@@ -313,7 +313,7 @@ def test_rows_from_elsewhere_come_back_from_the_file_they_were_written_to(tmp_pa
     assert (second["score"], second["human"], second["uri"]) == (None, True, "x/a.png")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     cells=st.lists(
         st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8),

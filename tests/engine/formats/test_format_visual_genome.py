@@ -106,7 +106,7 @@ VALUES = st.none() | st.integers() | st.floats(allow_nan=False) | st.text(max_si
 UNKNOWN = st.dictionaries(st.text(max_size=3).map(lambda key: f"_{key}"), VALUES, max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     images=st.lists(st.tuples(UNKNOWN, st.lists(UNKNOWN, max_size=3)), max_size=4),
     indent=st.sampled_from([None, 1]),

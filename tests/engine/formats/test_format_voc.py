@@ -228,7 +228,7 @@ def test_rows_of_other_origin_come_back(tmp_path):
 SIDE = st.floats(2**-10, 2**20, width=32) | st.integers(-5000, 5000).filter(lambda side: side != -1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(SIDE, min_size=4, max_size=4))
 def test_any_box_comes_back_exactly(tmp_path_factory, box):
     """But -1, which is a 0 in the file."""

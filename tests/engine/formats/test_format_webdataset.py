@@ -329,7 +329,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     members=st.lists(st.tuples(NAMES, FIELDS, VALUES), max_size=8),
     dropped=st.sets(st.integers(0, 10)),

@@ -332,7 +332,7 @@ def test_rows_of_other_origin_come_back(tmp_path):
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 4096, width=32), min_size=4, max_size=4))
 def test_any_box_comes_back_within_a_thousandth_of_a_pixel(tmp_path_factory, sides):
     folder = tmp_path_factory.mktemp("yolo")

@@ -13,10 +13,11 @@ from engine.config import Config, build
 from engine.errors import ConfigError
 from engine.job import Observer
 from engine.judge import RuleEntry
-from engine.label_commands import Lines
+from engine.label_commands import Lines, place_of
 from engine.protocols import Specialist
 from engine.refilter import global_rules
-from engine.refine_commands import _dataset, _folder, _pairs, _training, _without_predictor
+from engine.refine_commands import _folder, _is_dataset, _pairs, _training, _without_predictor
+from engine.run import annotate, open_output
 from engine.source.shapes import Location
 from engine.versions import find_version
 from refinement.cold_gold import GoldSet
@@ -64,15 +65,18 @@ def run_cold_start(
     _make(entry, "untrained", f"cold_{short_name(task)}")  # a typing error must show now
     _refuse_measure(config, gold_uri)
     annotating = _without_predictor(config, options)
-    output, _ = _dataset(annotating, observer)
+    output = _place(annotating)
     _refuse_itself(output, gold_uri)
     gold = GoldSet(uri=gold_uri, images=images, limits=config.limits)
-    rules, rule_options, skipped = _rules(annotating, output)
     model = refined_checkpoint(output, config.model)
+    digest, revision = gold.digest(), check_start(model, None).revision
+    if not _is_dataset(annotating):
+        annotate(compose(annotating), observer)
+    rules, rule_options, skipped = _rules(annotating, output)
     identity = {
         "task": task.name,
-        "gold": {"digest": gold.digest(), "images": images},
-        "model": check_start(model, None).revision,
+        "gold": {"digest": digest, "images": images},
+        "model": revision,
         "pairs": {name: value for name, value in pairs.identity().items() if name != "tasks"},
         "train": training.identity(),
         **_lasting(config, entry, rule_options if config.rules else []),
@@ -101,6 +105,25 @@ def run_cold_start(
     )
     _say(found, skipped, out)
     return found
+
+
+def _place(config: Config) -> Location:
+    """Where the dataset is, or will be once the source is annotated."""
+    if not _is_dataset(config):
+        return open_output(compose(config).config)
+    if config.specialists:
+        raise ConfigError(
+            "specialists: source is a dataset, to which a cold start adds one; `fld annotate` it "
+            "with more specialists first, or take them out"
+        )
+    output = place_of(config.source)
+    name, _ = find_version(output, None)
+    if config.source.version not in (None, name):
+        raise ConfigError(
+            f"source.version is {config.source.version!r}: a cold start adds to the current "
+            f"version, {name!r}; take it out, or `fld filter --undo` first"
+        )
+    return output
 
 
 def _lasting(

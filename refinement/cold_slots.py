@@ -14,7 +14,7 @@ from engine.output import read_if_there
 from engine.source.shapes import Location
 from engine.versions import read_versions
 from refinement.cold_tasks import short_name
-from refinement.rounds import WORK
+from refinement.refine_job import WORK
 
 _JOB = "job.json"
 

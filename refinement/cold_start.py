@@ -28,7 +28,7 @@ from refinement.cold_slots import Slot, find_slot, write_record
 from refinement.pair_options import PairOptions
 from refinement.pair_writer import write_pairs
 from refinement.predict import predict
-from refinement.rounds import Progress
+from refinement.refine_job import Progress
 from refinement.series import Series, read_series
 from refinement.train import TrainJob, train
 from refinement.train_options import TrainOptions

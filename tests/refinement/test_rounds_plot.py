@@ -1,14 +1,9 @@
 """The picture and the table of rounds."""
 
-import io
-
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from engine.errors import ConfigError
 from refinement.rounds_plot import plot_rounds
-from refinement.rounds_table import rounds_table
 from refinement.series import Round, Series
 
 START = Round(round=0, version="round-0", reason="starting labels", kept=15_000)
@@ -38,7 +33,14 @@ def series(*, gold=True, rounds=3):
             kept=15_000 + 50 * n,
             outcomes={} if n == 0 else outcomes(10_000 + 1500 * n, 2000 // n, 1500, 900, 700, 500),
             cost={} if n == 0 else COST,
-            **({"family": "boxes", **dict(zip(("f1", "precision", "recall"), numbers[n], strict=True))} if gold else {}),
+            **(
+                {
+                    "family": "boxes",
+                    **dict(zip(("f1", "precision", "recall"), numbers[n], strict=True)),
+                }
+                if gold
+                else {}
+            ),
         )
         for n in range(rounds + 1)
     ]

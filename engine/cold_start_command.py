@@ -209,7 +209,10 @@ def _say(found: ColdStarted, skipped: Sequence[str], out: Console) -> None:
     rows, kept = sum(found.rows.values()), found.rows.get("kept", 0)
     told = f"{found.source} said {rows:,} rows, {kept:,} of them kept"
     if found.is_current:
-        told += f"; {found.version} is the current version, made from {found.parent}"
+        told += (
+            f"; {found.version} is the current version, made from {found.parent}; `fld filter "
+            "--undo` goes back"
+        )
     else:
         told += f"; {found.parent} stays the current version"
     out.print(told, soft_wrap=True)

@@ -97,7 +97,10 @@ def test_every_image_gets_a_row_of_what_was_learned(made):
     assert all(row["text_score"] is not None and not row["human"] for row in new)
     assert found.rows == {"kept": NUM_IMAGES}
     assert read_versions(place(folder))[1] == VERSION
-    assert f"{VERSION} is the current version, made from round-0; `fld filter --undo` goes back" in told
+    assert (
+        f"{VERSION} is the current version, made from round-0; `fld filter --undo` goes back"
+        in told
+    )
     assert "learned from here, and measures nothing" in told
 
 

@@ -85,7 +85,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path):
         plot_rounds(series(), tmp_path / "file" / "rounds.png")
 
 
-def printed(made, width=100):
+def printed(made, width=80):
     told = io.StringIO()
     Console(file=told, width=width).print(rounds_table(made))
     return told.getvalue()
@@ -95,7 +95,7 @@ def test_the_table_has_a_line_for_every_round_and_says_why():
     said = printed(series())
     for text in ("round-0", "round-1", "round-3 (back)", "0.940", "15,150", "23.7"):
         assert text in said
-    assert "round-3: rolled back, F1 fell" in said
+    assert "round-3: rolled back, the labels are as they were: F1 fell" in said
     assert "ended: round 3 was rolled back: F1 fell" in said
     assert "..." not in said
     assert "\u2026" not in said

@@ -48,16 +48,55 @@ def series(*, gold=True, rounds=3):
     return Series(identity={}, rounds=tuple(made), ended=ended)
 
 
-def colours(path):
+def drawn(path, made):
+    """Colours of the picture, and its size."""
+    plot_rounds(made, path)
     picture = Image.open(path).convert("RGB")
     return {colour for _, colour in picture.getcolors(1 << 20)}, picture.size
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 3, 9])
-@pytest.mark.parametrize("gold", [True, False])
-def test_it_is_drawn_with_or_without_gold_however_many_rounds_there_are(tmp_path, gold, rounds):
-    path = tmp_path / "deep" / "rounds.png"
-    plot_rounds(series(gold=gold, rounds=min(rounds, 3)), path)
-    found, (width, height) = colours(path)
+GREEN, PINK, ORANGE = (0, 158, 115), (204, 121, 167), (213, 94, 0)
+
+
+@pytest.mark.parametrize(
+    ("gold", "rounds", "wanted", "unwanted"),
+    [
+        pytest.param(True, 0, {GREEN}, {PINK}, id="starting-labels"),
+        pytest.param(False, 0, {GREEN}, set(), id="nothing-measured"),
+        pytest.param(True, 3, {GREEN, ORANGE}, {PINK}, id="gold"),
+        pytest.param(False, 3, {GREEN, PINK}, set(), id="agreement"),
+    ],
+)
+def test_what_is_known_is_drawn(tmp_path, gold, rounds, wanted, unwanted):
+    found, (width, height) = drawn(tmp_path / "deep" / "a.png", series(gold=gold, rounds=rounds))
     assert width >= 800 <= height
-    assert ((0, 158, 115) in found) == (gold or rounds > 0)
+    assert wanted <= found
+    assert not unwanted & found
+
+
+def test_a_picture_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="give a file that can be written"):
+        plot_rounds(series(), tmp_path / "file" / "rounds.png")
+
+
+def printed(made, width=80):
+    told = io.StringIO()
+    Console(file=told, width=width).print(rounds_table(made))
+    return told.getvalue()
+
+
+def test_the_table_has_a_line_for_every_round_and_says_why():
+    said = printed(series())
+    for text in ("round-0", "round-1", "round-3 (back)", "0.940", "15,150", "23.7"):
+        assert text in said
+    assert "round-3: rolled back, the labels are as they were: F1 fell" in said
+    assert "ended: round 3 was rolled back: F1 fell" in said
+    assert "..." not in said
+    assert "\u2026" not in said
+
+
+def test_the_table_without_gold_has_no_numbers_nobody_knows():
+    said = printed(series(gold=False, rounds=1))
+    assert "F1" not in said.partition("round-0")[0]
+    assert "not ended: run it again to go on" in said

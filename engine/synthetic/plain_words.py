@@ -1,4 +1,4 @@
-"""Words of the plain world: three capitals each, drawn pixel by pixel, with an edge of no letter."""
+"""Words of the plain world: three capitals each, of whole pixels."""
 
 import functools
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ from engine.synthetic.layout import apart
 from engine.synthetic.relations import Box
 
 # Any two differ in two letters or more: one that is misread is still the nearest to itself.
-PLAIN_WORDS = tuple("BOX CAT DOG FIG HUT JAR KEY MAP OWL PIE SUN WEB".split())
+PLAIN_WORDS = (
+    *("BOX", "CAT", "DOG", "FIG", "HUT", "JAR"),
+    *("KEY", "MAP", "OWL", "PIE", "SUN", "WEB"),
+)
 
 # 5 x 7 pixels to a letter, one column between two.
 _LETTERS = (

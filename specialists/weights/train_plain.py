@@ -113,7 +113,7 @@ def annotate(
     split: str,
     *,
     with_truth: bool,
-    specialists: Sequence[dict[str, Any]] = (),
+    specialist: dict[str, Any] | None = None,
 ) -> None:
     """Makes the dataset `name` of the scenes of a split, with their true labels or without."""
     truth = {"noise": 0, "gives": list(GIVES)} if with_truth else {}

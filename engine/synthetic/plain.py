@@ -129,7 +129,8 @@ class PlainScene:
             box=[*(shape.box for shape in self.shapes), *(word.box for word in words)],
             polygon=[None] * len(self.shapes) + quads,
         )
-        return pa.concat_tables([self.rows(image_key), more])
+        rows = pa.concat_tables([self.rows(image_key), more])
+        return rows.unify_dictionaries().combine_chunks()
 
     def _paint(self) -> Image.Image:
         named = [BACKDROP_COLOURS[self.backdrop], *(COLOURS[s.colour] for s in self.shapes)]

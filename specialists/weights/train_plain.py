@@ -53,7 +53,7 @@ STAGES: dict[str, dict[str, Any]] = {
             "ocr": 0.5,
             "region_to_ocr": 0.5,
         },
-        "train": {"steps": 6000, "warmup": 0.02, "validate_every": 500},
+        "train": {"steps": 4500, "warmup": 0.02, "validate_every": 500},
     },
 }
 TRAIN: dict[str, Any] = {

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -220,7 +221,7 @@ def _share_said(said: pa.Table, truth: pa.Table) -> float:
     """Share of the true texts, one for each image, that were said just so."""
     texts = dict(zip(said["image_key"].to_pylist(), said["text"].to_pylist(), strict=True))
     pairs = zip(truth["image_key"].to_pylist(), truth["text"].to_pylist(), strict=True)
-    return sum(texts.get(key) == text for key, text in pairs) / truth.num_rows
+    return float(np.mean([texts.get(key) == text for key, text in pairs]))
 
 
 def main() -> None:

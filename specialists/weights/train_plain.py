@@ -23,9 +23,9 @@ import yaml
 from engine.evaluate import score_regions
 from engine.job import VERSION
 
-# Worlds, one each for training and measuring: they share no scene.
-SEEDS = {"train": 2001, "test": 2002}
-COUNTS = {"train": 24_000, "test": 500}
+# Worlds, one for each stage of the training and one for measuring: they share no scene.
+SEEDS = {"boxes": 2001, "tasks": 2003, "test": 2002}
+COUNTS = {"boxes": 24_000, "tasks": 6_000, "test": 500}
 # What rows the plain world with words can give.
 GIVES = (
     *("text/brief", "text/detailed", "text/more_detailed", "grounding/phrase"),
@@ -54,7 +54,7 @@ STAGES: dict[str, dict[str, Any]] = {
             "ocr": 0.5,
             "region_to_ocr": 0.5,
         },
-        "train": {"steps": 4500, "warmup": 0.02, "validate_every": 500},
+        "train": {"steps": 4000, "warmup": 0.02, "validate_every": 500},
     },
 }
 TRAIN: dict[str, Any] = {
@@ -134,12 +134,13 @@ def annotate(
 
 def train(folder: Path) -> Path:
     """Data, an untrained checkpoint, and the stages; returns the folder of the last model."""
-    annotate(folder, "data", "train", with_truth=True)
+    for name in STAGES:
+        annotate(folder, f"{name}-scenes", name, with_truth=True)
     if not (folder / "start").exists():
-        fld(folder, "model", "init", "start", "--dataset", "data")
+        fld(folder, "model", "init", "start", "--dataset", "boxes-scenes")
     for name, stage in STAGES.items():
         config = {
-            "source": {"uri": "data"},
+            "source": {"uri": f"{name}-scenes"},
             "output": {"uri": "unused"},
             "model": stage["model"],
             "runner": {"kind": "serial"},

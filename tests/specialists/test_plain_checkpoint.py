@@ -127,8 +127,8 @@ def test_where_it_was_not_installed_it_is_asked_to_be(tmp_path, monkeypatch):
 # How it is made
 
 
-def test_training_and_measuring_share_no_world():
-    assert len(set(train_plain.SEEDS.values())) == len(train_plain.SEEDS) == 2
+def test_no_two_stages_and_no_measurement_share_a_world():
+    assert len(set(train_plain.SEEDS.values())) == len(train_plain.SEEDS) == 3
     assert UNSEEN not in train_plain.SEEDS.values()
 
 

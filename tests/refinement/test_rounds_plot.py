@@ -1,9 +1,14 @@
 """The picture and the table of rounds."""
 
+import io
+
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from engine.errors import ConfigError
 from refinement.rounds_plot import plot_rounds
+from refinement.rounds_table import rounds_table
 from refinement.series import Round, Series
 
 START = Round(round=0, version="round-0", reason="starting labels", kept=15_000)

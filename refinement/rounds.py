@@ -116,16 +116,16 @@ def _deliverable(job: RefineJob, series: Series, progress: Progress) -> str | No
         return None
     if job.options.folds == 1:
         return last.model
-    folder = job.folder / f"round-{last.round}" / "full"
+    folder = job.folder / f"round-{last.round}"
+    pairs = folder / "full-pairs"
     write_pairs(
         job.output,
         last.version,
         job.pairs,
-        folder / "pairs",
+        pairs,
         runner=job.runner,
         seed=job.seed,
         gold=job.gold_sources,
         progress=progress,
     )
-    start = str(job.folder / f"round-{last.round}" / "fold-0" / "model")
-    return train_model(job, folder / "pairs", folder / "model", start, None, progress)
+    return train_model(job, pairs, folder / "full", str(folder / "fold-0/model"), None, progress)

@@ -105,7 +105,7 @@ def read_series(output: Location) -> Series | None:
         rounds = tuple(Round(**each) for each in content.pop("rounds"))
         content["earlier"] = tuple(content["earlier"])
         return Series(rounds=rounds, **content)
-    except (ValueError, TypeError, KeyError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
         raise ConfigError(
             f"{output.uri}: {ROUNDS} is not what a refinement writes ({err}); move it away to "
             "start a new series from the current labels"

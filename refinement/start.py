@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
-from specialists.hub import fetch, load_pretrained
+from specialists.hub import fetch, load_pretrained, local_folder
 from specialists.needs import package_need, refuse_missing, revision_of
 
 _OWNER = "train"  # as which the loaders speak of us in their messages
@@ -31,7 +31,7 @@ def check_start(model: str, revision: str | None) -> Start:
     """Finds the checkpoint and reads everything about it but its weights' values.
 
     Args:
-        model: A folder or a hub id.
+        model: A folder, a hub id, or `plain`, the checkpoint of this project.
         revision: Of a hub id.
 
     Raises:
@@ -40,13 +40,13 @@ def check_start(model: str, revision: str | None) -> Start:
             vocabulary has no locations or is not that of its embeddings.
     """
     refuse_missing(_OWNER, [package_need(package, "train") for package in _PACKAGES])
-    if not Path(model).is_dir() and Path(model).is_absolute():
+    if not local_folder(model) and Path(model).is_absolute():
         raise ConfigError(f"model {model}: no such folder; name a folder or a hub id")
     folder = fetch(_OWNER, model, revision)
     _check_architecture(model, folder)
     shapes = _read_shapes(model, folder)
     _check_vocabulary(model, folder, shapes)
-    digest = revision_of(folder) if Path(model).is_dir() else folder.name
+    digest = revision_of(folder) if local_folder(model) else folder.name
     return Start(folder, digest)
 
 

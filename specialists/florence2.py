@@ -75,7 +75,8 @@ class Florence2:
     generated tokens, answers that were cut, and what of them had to be dropped.
 
     Attributes:
-        model: A folder, or a hub id (downloaded when it is not in the cache).
+        model: A folder, a hub id (downloaded when it is not in the cache), or `plain` for this
+            project's own checkpoint, which answers within seconds and knows its plain world alone.
         name: The `source` of its rows.
         tasks: Names as above, or task tokens (`<OD>`); they run, and rows come, in this order.
             Those that look at kept rows need another specialist that produces them.

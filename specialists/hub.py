@@ -12,24 +12,40 @@ from engine.protocols import Need
 from specialists.needs import package_need, revision_of
 from specialists.threads import thread_count
 
+# Names that stand for checkpoints of this project.
+_OWN = {"plain": Path(__file__).parent / "weights" / "plain"}
 # What is fetched from the hub: safetensors, and the small text files of config and tokenizer.
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
+
+
+def local_folder(model: str) -> Path | None:
+    """Where a model lies that is not to be had from the hub; null for all others.
+
+    Args:
+        model: A folder, a hub id, or a name of this project's own checkpoints, which goes before
+            both; a folder of that name is `./plain`.
+    """
+    folder = _OWN.get(model, Path(model))
+    return folder if model in _OWN or folder.is_dir() else None
 
 
 def hub_needs(model: str, revision: str | None, extra: str) -> list[Need]:
     """transformers, torchvision, and the model as a folder or in the hub's cache.
 
     Args:
-        model: A folder with config.json and safetensors, or a hub id.
+        model: A folder with config.json and safetensors, a hub id, or `plain`, which is ours.
         revision: Branch, tag or commit on the hub; null: its main branch.
         extra: The extra of this project that brings transformers for this specialist.
     """
     needs = [package_need(package, extra) for package in ("transformers", "torchvision")]
     what = f"model {model}"
-    if Path(model).is_dir():
+    folder = local_folder(model)
+    if folder is not None:
         mend = "the folder must hold config.json and *.safetensors; save_pretrained writes both"
-        return [*needs, Need(what, _is_complete(Path(model)), mend)]
+        if model in _OWN:
+            mend = "it ships with fld-engine: reinstall the package"
+        return [*needs, Need(what, _is_complete(folder), mend)]
     if not _HUB_ID.match(model):
         mend = "name an existing folder or a hub id"
         return [*needs, Need(f"model folder {model}", False, mend)]
@@ -43,25 +59,26 @@ def fetch(owner: str, model: str, revision: str | None) -> Path:
 
     Args:
         owner: Name of the specialist, for messages.
-        model: A folder or a hub id.
+        model: A folder, a hub id or `plain`.
         revision: Of a hub id; ignored for a folder.
 
     Raises:
         SpecialistError: The hub has no such model or cannot be reached.
     """
-    if Path(model).is_dir():
-        return Path(model)
+    folder = local_folder(model)
+    if folder is not None:
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = snapshot_download(model, revision=revision, allow_patterns=list(_FILES))
+        cached = snapshot_download(model, revision=revision, allow_patterns=list(_FILES))
     except (OSError, HFValidationError) as err:  # every error of the hub's client is an OSError
         raise SpecialistError(
             f"specialist {owner!r}: model {model} cannot be had from the hub: "
             f"{_first_line(err)}; check its name and the network, or name a folder"
         ) from err
-    return Path(folder)
+    return Path(cached)
 
 
 def pin(owner: str, model: str, revision: str | None) -> str:
@@ -74,7 +91,7 @@ def pin(owner: str, model: str, revision: str | None) -> str:
     """
     folder = fetch(owner, model, revision)
     # the cache keeps each commit in a folder of its name
-    return revision_of(folder) if Path(model).is_dir() else folder.name
+    return revision_of(folder) if local_folder(model) else folder.name
 
 
 def load_pretrained(

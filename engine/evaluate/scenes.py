@@ -21,7 +21,7 @@ def truth_labels(seed: int, num_images: int, world: str) -> LabelSet:
     Args:
         seed: As the dataset's config has it.
         num_images: Of the source; 0 or more.
-        world: As the source has it: `scenes` or `plain`.
+        world: As the source has it: `scenes`, `plain` or `plain_words`.
 
     Raises:
         ConfigError: There is no such world, or a number is below 0.

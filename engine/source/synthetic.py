@@ -12,7 +12,7 @@ from engine.source.names import image_keys
 from engine.source.shapes import LISTING, PLACE, Listing, ReadError, Sample, check_limit
 
 _DIGITS = 8  # of the number in a name, so that names sort as numbers do
-_ENDINGS = {"scenes": "jpg", "plain": "png"}  # by world
+_ENDINGS = {"scenes": "jpg", "plain": "png", "plain_words": "png"}  # by world
 _DEFAULT_GIVES = ("region/category",)
 _PHRASES, _THEIR_TEXT = "grounding/phrase", "text/brief"
 
@@ -26,7 +26,8 @@ class Synthetic:
         num_images: How many scenes, 1 to 99,999,999.
         seed: Another seed gives other scenes.
         world: `scenes` are cluttered pictures with words, 384 x 288; `plain` are one to three
-            shapes on a plain backdrop, 64 x 64, which a tiny model learns within minutes.
+            shapes on a plain backdrop, 64 x 64, which a tiny model learns within minutes;
+            `plain_words` are the same with a word on many, and a description of each shape.
         noise: Share of the labels that is broken, 0 to 1 (see `engine.synthetic.labels`): 0 gives
             the truth, null no labels at all. No label is `human`.
         gives: "kind/role" of the labels, where there are any; phrases come with the brief texts

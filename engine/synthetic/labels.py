@@ -64,6 +64,21 @@ WORLDS = {
             "grounding/phrase",
         ),
     ),
+    "plain_words": World(
+        encode=lambda seed, index: plain_scene(seed, index, words=True).png(),
+        rows=lambda seed, index, key: plain_scene(seed, index, words=True).all_rows(key),
+        size=PLAIN_SIZE,
+        classes=PLAIN_CLASSES,
+        gives=(
+            "text/brief",
+            "text/detailed",
+            "text/more_detailed",
+            "region/category",
+            "region/brief",
+            "region/ocr",
+            "grounding/phrase",
+        ),
+    ),
 }
 
 

@@ -14,7 +14,13 @@ from engine.errors import ConfigError
 from engine.schema import claims
 from engine.synthetic.layout import apart
 from engine.synthetic.outlines import FloatArray, unit_outline
-from engine.synthetic.plain_captions import PlainCaptions, PlainShape, describe_plain
+from engine.synthetic.plain_captions import (
+    PlainCaptions,
+    PlainShape,
+    describe_plain,
+    describe_shape,
+)
+from engine.synthetic.plain_words import PlainWord, dot_of, place_word, word_mask
 from engine.synthetic.things import BACKDROP_COLOURS, COLOURS, contrast
 
 PLAIN_SIZE = (64, 64)  # pixels
@@ -33,7 +39,8 @@ _TRIES = 32  # places drawn for a shape before the scene does without it; the fi
 _MIN_CONTRAST = 215.0  # of shape and backdrop, in `contrast`'s unit
 _FINE = 8  # samples per pixel and axis along an edge
 _LIGHT, _TINT = 8, 2  # a shade's difference from the colour named: of all channels, of each
-_PURPOSES = (3, 4)  # of the random numbers: what there is, its shades; the other world has 0 to 2
+# Of the random numbers: what there is, its shades, its word; the other world has 0 to 2.
+_PURPOSES = (3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class PlainScene:
     height: int
     backdrop: str  # one of PLAIN_BACKDROPS
     shapes: tuple[PlainShape, ...]  # 1 to 3, from left to right, then from top to bottom
+    word: PlainWord | None = None  # only where words were asked for
 
     @functools.cached_property
     def captions(self) -> PlainCaptions:
@@ -102,21 +110,50 @@ class PlainScene:
             polygon=[None] * 3 + [_ring(shape) for shape in shapes] + [None] * len(named),
         )
 
+    def all_rows(self, image_key: str) -> pa.Table:
+        """The rows of `rows`, and behind them what captions leave out.
+
+        Returns:
+            Also a row `region`/`brief` per shape, which describes it, and a row `region`/`ocr` of
+            the word, its polygon the quad of its box clockwise from its top left.
+        """
+        words = [] if self.word is None else [self.word]
+        corners = [(0, 1), (2, 1), (2, 3), (0, 3)]
+        quads = [[[word.box[side] for corner in corners for side in corner]] for word in words]
+        count = len(self.shapes) + len(words)
+        more = claims(
+            image_key=[image_key] * count,
+            kind=["region"] * count,
+            role=_repeated(("brief", "ocr"), (len(self.shapes), len(words))),
+            text=[*map(describe_shape, self.shapes), *(word.text for word in words)],
+            box=[*(shape.box for shape in self.shapes), *(word.box for word in words)],
+            polygon=[None] * len(self.shapes) + quads,
+        )
+        rows = pa.concat_tables([self.rows(image_key), more])
+        return rows.unify_dictionaries().combine_chunks()
+
     def _paint(self) -> Image.Image:
         named = [BACKDROP_COLOURS[self.backdrop], *(COLOURS[s.colour] for s in self.shapes)]
+        if self.word is not None:
+            named.append(COLOURS[self.word.colour])
         rng = np.random.default_rng([self.seed, self.index, self.width, self.height, _PURPOSES[1]])
         # a shade of each colour, so that no two scenes of thousands are the same picture
         light = rng.integers(-_LIGHT, _LIGHT + 1, (len(named), 1))
         jitter = light + rng.integers(-_TINT, _TINT + 1, (len(named), 3))
         ground, *shades = map(tuple, np.clip(np.array(named) + jitter, 0, 255).tolist())
         picture = Image.new("RGB", (self.width, self.height), ground)
-        for shape, shade in zip(self.shapes, shades, strict=True):
+        for shape, shade in zip(self.shapes, shades, strict=False):  # the last may be the word's
             x_min, y_min, x_max, _ = map(int, shape.box)
             picture.paste(shade, (x_min, y_min), _stamp(shape.name, x_max - x_min))
+        if self.word is not None:
+            x_min, y_min, _, _ = map(int, self.word.box)
+            picture.paste(shades[-1], (x_min, y_min), word_mask(self.word.text, dot_of(self.word)))
         return picture
 
 
-def plain_scene(seed: int, index: int, *, size: tuple[int, int] = PLAIN_SIZE) -> PlainScene:
+def plain_scene(
+    seed: int, index: int, *, size: tuple[int, int] = PLAIN_SIZE, words: bool = False
+) -> PlainScene:
     """Scene number `index` of the plain world `seed`: one to three shapes on a plain backdrop.
 
     At 64 px every box is a square of 12 to 28 px, its corners on a grid of 4 px, with at least 4 px
@@ -126,6 +163,7 @@ def plain_scene(seed: int, index: int, *, size: tuple[int, int] = PLAIN_SIZE) ->
         seed: Which world, 0 or more.
         index: Which of its endlessly many scenes, 0 or more.
         size: Width and height in pixels, each a multiple of 64.
+        words: Whether a word stands beside the shapes, which are the same, where it has a place.
 
     Raises:
         ConfigError: A number is out of its range.
@@ -141,7 +179,12 @@ def plain_scene(seed: int, index: int, *, size: tuple[int, int] = PLAIN_SIZE) ->
     # all at once: a call per number would take longer than everything else
     draws = iter(rng.random(2 + _MAX_SHAPES * (3 + 2 * _TRIES)).tolist())
     backdrop, shapes = _lay_out(lambda n: int(next(draws) * n), width, height)
-    return PlainScene(seed, index, width, height, backdrop, shapes)
+    word = None
+    if words:
+        rng = np.random.default_rng([seed, index, width, height, _PURPOSES[2]])
+        boxes = [shape.box for shape in shapes]
+        word = place_word(rng, _clear_colours(backdrop), boxes, width, height)
+    return PlainScene(seed, index, width, height, backdrop, shapes, word)
 
 
 def _lay_out(

@@ -74,6 +74,11 @@ square is in the top right. the red circle is left of the blue square.
     )
 
 
+def describe_shape(shape: PlainShape) -> str:
+    """What one shape looks like: "a small red circle"."""
+    return _article(f"{shape.size} {shape.colour} {shape.name}")
+
+
 def _counted(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Equal names together, with their places: {"a red heart": (0,), "two blue rings": (1, 2)}."""
     places = {name: tuple(i for i, n in enumerate(names) if n == name) for name in names}

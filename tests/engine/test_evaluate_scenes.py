@@ -18,7 +18,7 @@ from engine.synthetic import scene
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 3, "flat"), "world 'flat'; allowed: plain, scenes"),
+        ((0, 3, "flat"), "world 'flat'; allowed: plain, plain_words, scenes"),
         ((-1, 3, "plain"), "seed -1, num_images 3; both"),
         ((0, -3, "plain"), "seed 0, num_images -3; both"),
     ],

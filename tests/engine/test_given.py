@@ -71,14 +71,13 @@ def test_labels_of_an_archive_are_rows_and_the_specialists_see_them(tmp_path, ru
     assert all(row["model"] is None and row["score"] is None for row in given)
 
 
-@pytest.mark.parametrize("runner", EITHER_RUNNER)
-def test_a_mended_label_comes_in_with_a_retry_and_nothing_is_doubled(tmp_path, runner):
+def test_a_mended_label_comes_in_with_a_retry_and_nothing_is_doubled(tmp_path):
     write_tar(tmp_path / "x.tar", MEMBERS)
     annotate(job(tmp_path, "serial"), Observer())
     before = texts(tmp_path)
     # the same places: a label of the same length
     write_tar(tmp_path / "x.tar", {**MEMBERS, "b.json": b'{"a":1}'})
-    run = annotate(job(tmp_path, runner), Observer(), retry_failed=True)
+    run = annotate(job(tmp_path, "serial"), Observer(), retry_failed=True)
     assert run.totals.failures == {"decode/text_file": 1}
     assert texts(tmp_path) == before
     assert len([r for r in table(tmp_path, "annotations") if r["source"] == "null"]) == 4

@@ -33,13 +33,10 @@ def test_specialist_that_answers_nothing_stops_the_run(shell, tricks, config, ru
     assert commands.check_committed(output) < 12
 
 
-@pytest.mark.parametrize("runner", EITHER_RUNNER)
-def test_rule_that_rejects_everything_stops_the_run_until_it_is_told_to_go_on(
-    shell, config, runner
-):
-    output = shell.folder / f"harsh-{runner}"
+def test_rule_that_rejects_everything_stops_the_run_until_it_is_told_to_go_on(shell, config):
+    output = shell.folder / "harsh"
     harsh = "rules=[{rule: min_score, limits: {'null': 0.999}, alarm_share: 0.9}]"
-    run = ["annotate", config, f"output.uri={output}", harsh, *runner_of(runner)]
+    run = ["annotate", config, f"output.uri={output}", harsh, *runner_of("serial")]
     command = succeed(shell.run(*run), code=3)
     # the place in the rules of the config, though invalid_box goes first
     assert "stopped: rule 'min_score' rejected " in command.said
@@ -49,7 +46,7 @@ def test_rule_that_rejects_everything_stops_the_run_until_it_is_told_to_go_on(
     assert command.left_behind() == []
     done = markers(output)
     assert 3 < commands.check_committed(output) < 12  # 8 images of 40 rows: 1,000 after 4 shards
-    again = succeed(shell.run(*run, "runner.kind=serial"), code=3)
+    again = succeed(shell.run(*run), code=3)
     assert f"96 images in 12 shards, {len(done)} shards done already" in again.said
     assert set(done) < set(markers(output))
 

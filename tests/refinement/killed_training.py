@@ -1,6 +1,6 @@
-"""Child: a training that ends itself without warning, or tells its parent that it has begun.
+"""Child: a training that ends itself without warning.
 
-`python -m tests.refinement.killed_training START PAIRS OUTPUT FOLDER STEP HOW`
+`python -m tests.refinement.killed_training START PAIRS OUTPUT FOLDER STEP`
 """
 
 import os
@@ -8,7 +8,6 @@ import signal
 import sys
 from pathlib import Path
 
-from engine.errors import StoppedError
 from engine.source.filesystem import open_location
 from refinement.train import TrainJob, train
 from tests.refinement.trainings import SERIAL, options
@@ -26,17 +25,13 @@ def job_of(start, pairs, output, folder, **values):
 
 
 def main() -> None:
-    start, pairs, output, folder, step, how = sys.argv[1:]
+    start, pairs, output, folder, step = sys.argv[1:]
 
     def tell(line):
         if line["step"] == int(step):
-            os.kill(os.getpid(), getattr(signal, how))
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    try:
-        train(job_of(start, pairs, output, folder), tell)
-    except StoppedError as err:
-        sys.stderr.write(f"stopped: {err}\n")
-        sys.exit(3)
+    train(job_of(start, pairs, output, folder), tell)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def refine_in(out: Path, **sections):
 
 def annotate_in(out: Path, **sections) -> Path:
     """The starting labels alone."""
-    wanted = ("source", "output", "runner")
+    wanted = ("source", "output", "runner", "specialists")
     config = {name: value for name, value in settings(out, **sections).items() if name in wanted}
     annotate(compose(parse_config(config, (), "test")), Observer())
     return out

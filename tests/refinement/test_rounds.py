@@ -74,7 +74,7 @@ def test_a_perfect_model_mends_the_labels(perfect):
     assert after["reason"] == f"F1 {before['f1']:.4f} -> {after['f1']:.4f}"
     assert after["model"] == "oracle"
     assert {"predict", "relabel", "measure"} <= set(after["cost"])
-    assert "round-1: accepted, F1" in told
+    assert "round-1: accepted: F1" in told
 
 
 def test_counts_by_outcome_are_those_of_labels_and_rows(perfect):
@@ -182,7 +182,7 @@ def test_a_bad_model_is_rolled_back_with_gold(noisy, model, policy, reason):
     assert not after["accepted"]
     assert re.search(reason, after["reason"])
     assert series.ended == f"round 1 was rolled back: {after['reason']}"
-    assert f"round-1: rolled back, {after['reason']}" in told
+    assert f"round-1: rolled back, the labels are as they were: {after['reason']}" in told
     assert series.last.version == "round-0"
 
 

@@ -160,41 +160,54 @@ def test_where_it_runs_makes_no_other_training(whole):
     assert train(with_options(job, threads=2, save_every=1)) == trained
 
 
-def child(untrained, labelled, folder, step, how):
-    module = "tests.refinement.killed_training"
-    given = [untrained, *labelled, folder, step, how]
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, given)],
+@pytest.mark.slow
+def test_a_training_that_was_killed_comes_to_the_same_bytes(whole, untrained, labelled, tmp_path):
+    """SIGKILL of the process between two checkpoints; the other moments are in test_train_loop."""
+    folder = tmp_path / "killed"
+    given = [untrained, *labelled, folder, 5]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.refinement.killed_training", *map(str, given)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-
-
-@pytest.mark.slow
-def test_a_training_killed_twice_comes_to_the_same_bytes(whole, untrained, labelled, tmp_path):
-    """SIGKILL of the process: behind the first checkpoint, and before the second."""
-    folder = tmp_path / "killed"
-    for step in (2, 5):
-        ended = child(untrained, labelled, folder, step, "SIGKILL")
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert [path.name for path in find_checkpoints(folder)] == ["checkpoint-000003"]
     assert not (folder / "model").exists()
     train(dataclasses.replace(whole[0], folder=folder))
     same(folder, whole[0].folder)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
-def test_a_signal_ends_it_behind_a_checkpoint(whole, untrained, labelled, tmp_path, how):
+@pytest.fixture
+def unheard():
+    """A handler of both signals for the time in which a training has none of its own."""
+
+    def handler(number, _frame):
+        raise AssertionError(f"signal {number} was for the training")
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number in signals}
+    yield handler
+    for number, one in before.items():
+        signal.signal(number, one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl-c"])
+def test_a_signal_ends_it_behind_a_checkpoint(whole, unheard, tmp_path, number):
     folder = tmp_path / "stopped"
-    ended = child(untrained, labelled, folder, 5, how)
-    assert ended.returncode == 3, ended.stderr
-    assert "stopped by a signal after step 5 of 8; the same command resumes" in ended.stderr
+
+    def tell(line):
+        if line["step"] == 5:
+            signal.raise_signal(number)
+
+    job = dataclasses.replace(whole[0], folder=folder)
+    with pytest.raises(StoppedError, match="stopped by a signal after step 5 of 8; the same comm"):
+        train(job, tell)
+    assert signal.getsignal(number) is unheard
     assert find_checkpoints(folder)[0].name == "checkpoint-000005"
     assert (folder / "loss.png").is_file()
-    train(dataclasses.replace(whole[0], folder=folder))
+    train(job)
     same(folder, whole[0].folder)
 
 

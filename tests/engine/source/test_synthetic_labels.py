@@ -43,7 +43,7 @@ def of_kind(rows, kind):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"world": "flat"}, "source.world is 'flat'; allowed: plain, scenes"),
+        ({"world": "flat"}, "source.world is 'flat'; allowed: plain, plain_words, scenes"),
         ({"noise": 1.5}, "source.noise is 1.5; allowed: 0 to 1, or null"),
         ({"noise": -0.1}, "source.noise is -0.1; allowed"),
         ({"noise": float("nan")}, "source.noise is nan; allowed"),

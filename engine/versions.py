@@ -20,7 +20,7 @@ class Version:
 
     Attributes:
         parent: The version it was made from; null for the first.
-        made_by: `annotate`, `import`, `filter`, or the round that wrote it.
+        made_by: `annotate`, `import`, `filter`, `cold-start`, or the round that wrote it.
         levels: Names of sources, those whose rows were judged together in one list, in order.
         replacing: When rows of a source supersede their parents, see `engine.protocols`.
         rules: With every option, in order; null for the first version, whose identity holds them.

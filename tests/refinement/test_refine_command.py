@@ -94,6 +94,11 @@ def refusal(out, **sections):
             id="preset",
         ),
         pytest.param(
+            {"refine": TRAINED | {"init": {"preset": "tiny", "image_size": 3}}},
+            r"image_size 3|3 px",
+            id="preset-size",
+        ),
+        pytest.param(
             {"refine": oracle() | {"calibrate": "gold"}, "gold": None},
             r"refine\.calibrate is gold, and there is no `gold`; give its uri",
             id="calibrate-without-gold",

@@ -240,7 +240,7 @@ def test_a_series_begun_anew_takes_nothing_from_the_one_before(noisy):
 
 
 def test_images_the_model_failed_on_keep_their_labels(noisy):
-    refine_in(noisy, refine=oracle(fails_every=2))
+    refine_in(noisy, refine=oracle(fails_every=2) | {"policy": "replace"})
     rows = rows_of(noisy, "round-1").to_pylist()
     failed = [row for row in rows if int(row["image_key"].split("-")[1]) % 2 == 0]
     assert {(row["round"], row["status"]) for row in failed} == {(0, "kept")}

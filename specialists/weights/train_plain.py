@@ -160,7 +160,8 @@ def store(model: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     save_file(halved, target / "model.safetensors", metadata={"format": "pt"})
     for name in STORED:
-        (target / name).write_bytes((model / name).read_bytes())
+        text = (model / name).read_text(encoding="utf-8")
+        (target / name).write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def measure(folder: Path, model: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ STAGES: dict[str, dict[str, Any]] = {
             "ocr": 0.5,
             "region_to_ocr": 0.5,
         },
-        "train": {"steps": 4000, "warmup": 0.02, "validate_every": 500},
+        "train": {"steps": 2000, "warmup": 0.03, "validate_every": 500},
     },
 }
 TRAIN: dict[str, Any] = {
@@ -160,7 +160,8 @@ def store(model: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     save_file(halved, target / "model.safetensors", metadata={"format": "pt"})
     for name in STORED:
-        (target / name).write_bytes((model / name).read_bytes())
+        text = (model / name).read_text(encoding="utf-8")
+        (target / name).write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def measure(folder: Path, model: Path) -> dict[str, Any]:
@@ -184,12 +185,14 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
         found, true = _of(said, "region", role), _of(truth, "region", true_role)
         score = score_regions(found, true, same_text=role == true_role)
         numbers[task] = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    compared = _evaluated(folder, "seen", "captions")
     for task, role in CAPTIONS.items():
         found, true = _of(said, "text", role), _of(truth, "text", role)
-        numbers[task] = {"word_for_word": _share_said(found, true)}
-    numbers["captions"] = _evaluated(folder, "seen", "captions")
+        cider_d = compared[f"captions/{role}"]["measures"]["cider_d"]
+        numbers[task] = {"word_for_word": _share_said(found, true), "cider_d": cider_d}
     said = _rows(folder / "asked", "florence2")
-    numbers["caption_to_phrase_grounding"] = _evaluated(folder, "asked", "grounding")
+    compared = _evaluated(folder, "asked", "grounding")
+    numbers["caption_to_phrase_grounding"] = compared["grounding"]["measures"]
     for task, role in ANSWERS.items():
         # answers have the boxes they were asked about: those that match have the right text
         score = score_regions(_of(said, "region", role), _of(truth, "region", role))
@@ -198,12 +201,12 @@ def measure(folder: Path, model: Path) -> dict[str, Any]:
 
 
 def _evaluated(folder: Path, name: str, family: str) -> dict[str, Any]:
-    """What `fld evaluate` says of a family of rows."""
+    """What `fld evaluate` says of rows, by the name of their family."""
     file = f"{name}-{family}.json"
     options = ("--source", "florence2", "--family", family, "--json", file)
     fld(folder, "evaluate", name, "truth", *options)
-    measures: dict[str, Any] = json.loads((folder / file).read_text())["families"][family]
-    return dict(measures["measures"])
+    families: dict[str, Any] = json.loads((folder / file).read_text())["families"]
+    return families
 
 
 def _rows(dataset: Path, source: str) -> pa.Table:

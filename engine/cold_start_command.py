@@ -16,7 +16,7 @@ from engine.judge import RuleEntry
 from engine.label_commands import Lines, place_of
 from engine.protocols import Specialist
 from engine.refilter import global_rules
-from engine.refine_commands import _folder, _is_dataset, _pairs, _training, _without_predictor
+from engine.refine_commands import is_dataset, pair_options, train_options, work_folder
 from engine.run import annotate, open_output
 from engine.source.shapes import Location
 from engine.versions import find_version
@@ -55,7 +55,7 @@ def run_cold_start(
     """
     task = find_cold_task(kind_of_rows)
     options = build(RefineOptions, config.refine, "refine")
-    pairs, training = _pairs(options), _training(options)
+    pairs, training = pair_options(options), train_options(options)
     if training is None:
         raise ConfigError(
             "refine.train is null, and a cold start trains; say how, such as "
@@ -64,15 +64,14 @@ def run_cold_start(
     entry = _entry(options, task.name)
     _make(entry, "untrained", f"cold_{short_name(task)}")  # a typing error must show now
     _refuse_measure(config, gold_uri)
-    annotating = _without_predictor(config, options)
-    output = _place(annotating)
+    output = _place(config)
     _refuse_itself(output, gold_uri)
     gold = GoldSet(uri=gold_uri, images=images, limits=config.limits)
     model = refined_checkpoint(output, config.model)
     digest, revision = gold.digest(), check_start(model, None).revision
-    if not _is_dataset(annotating):
-        annotate(compose(annotating), observer)
-    rules, rule_options, skipped = _rules(annotating, output)
+    if not is_dataset(config):
+        annotate(compose(config), observer)
+    rules, rule_options, skipped = _rules(config, output)
     identity = {
         "task": task.name,
         "gold": {"digest": digest, "images": images},
@@ -85,7 +84,7 @@ def run_cold_start(
     found = cold_start(
         ColdJob(
             output=output,
-            folder=_folder(output),
+            folder=work_folder(output),
             task=task,
             gold=gold,
             model=model,
@@ -109,7 +108,7 @@ def run_cold_start(
 
 def _place(config: Config) -> Location:
     """Where the dataset is, or will be once the source is annotated."""
-    if not _is_dataset(config):
+    if not is_dataset(config):
         return open_output(compose(config).config)
     if config.specialists:
         raise ConfigError(

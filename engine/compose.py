@@ -80,7 +80,8 @@ def _check_made(specialist: Specialist, where: str) -> None:
 
 def _predictors(config: Config) -> list[str]:
     """The name of what predicts in rounds of refinement, if there are any."""
-    entry = config.refine.get("predictor", {"kind": "florence2"}) if config.refine else {}
+    refines = config.refine or config.model
+    entry = config.refine.get("predictor", {"kind": "florence2"}) if refines else {}
     return [str(entry[name]) for name in ("name", "kind") if name in entry][:1]
 
 

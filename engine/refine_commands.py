@@ -54,21 +54,24 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
     """
     options = build(RefineOptions, config.refine, "refine")
     # all is checked before anything runs: a typing error must not show after an hour of annotating
-    predictor, training, pairs = _predictor(config, options), _training(options), _pairs(options)
+    predictor, training, pairs = (
+        _predictor(config, options),
+        train_options(options),
+        pair_options(options),
+    )
     policy, init = _policy(options), _init(config, options)
-    annotating = _without_predictor(config, options)
-    output, rules, rule_options = _composed(annotating)
+    output, rules, rule_options = _composed(config)
     gold = _gold(config, options, output)
     if training is not None and config.model is not None:
         check_start(config.model, None)
     if training is None:
         predictor(config.model).prepare()
-    if not _is_dataset(config):
-        annotate(compose(annotating), observer)
+    if not is_dataset(config):
+        annotate(compose(config), observer)
     series = refine(
         RefineJob(
             output=output,
-            folder=_folder(output),
+            folder=work_folder(output),
             model=config.model,
             init=init,
             options=options,
@@ -101,7 +104,7 @@ def run_train(config: Config, folder: Path, out: Console) -> Trained:
         StoppedError: It ended early; the same call resumes.
     """
     options = build(RefineOptions, config.refine, "refine")
-    training, pairs = _training(options), _pairs(options)
+    training, pairs = train_options(options), pair_options(options)
     if training is None:
         raise ConfigError("refine.train is null: nothing is to be trained; leave it out")
     if config.model is None:
@@ -194,17 +197,7 @@ def show_rounds(output: Location, out: Console) -> None:
         out.print(f"drawn in {local}", soft_wrap=True)
 
 
-def _without_predictor(config: Config, options: RefineOptions) -> Config:
-    """The config as those before the rounds know it: its runner may name the predictor."""
-    name = str(options.predictor.get("name", options.predictor.get("kind")))
-    others = {
-        option: {key: value for key, value in getattr(config.runner, option).items() if key != name}
-        for option in ("workers", "threads")
-    }
-    return config.model_copy(update={"runner": config.runner.model_copy(update=others)})
-
-
-def _is_dataset(config: Config) -> bool:
+def is_dataset(config: Config) -> bool:
     """Whether the source is a dataset, to be refined as it is; what else is annotated first."""
     place = place_of(config.source)
     if config.source.uri != "synthetic" and place.exists(dataset.DATASET):
@@ -219,7 +212,7 @@ def _composed(config: Config) -> tuple[Location, Sequence[RuleEntry], Sequence[d
 
     Those are the config's, or where it has none those of the dataset as it is.
     """
-    if not _is_dataset(config):
+    if not is_dataset(config):
         job = compose(config)
         output = open_output(job.config)
     elif config.specialists:
@@ -324,13 +317,15 @@ def _policy(options: RefineOptions) -> Policy:
     return policy
 
 
-def _training(options: RefineOptions) -> TrainOptions | None:
+def train_options(options: RefineOptions) -> TrainOptions | None:
+    """How to train; null where nothing is trained."""
     if options.train is None:
         return None
     return build(TrainOptions, options.train, "refine.train")
 
 
-def _pairs(options: RefineOptions) -> PairOptions:
+def pair_options(options: RefineOptions) -> PairOptions:
+    """What to train on."""
     return build(PairOptions, options.pairs, "refine.pairs")
 
 
@@ -365,7 +360,7 @@ def _root(place: Location) -> str:
     return str(local.resolve()) if local is not None else place.uri.rstrip("/")
 
 
-def _folder(output: Location) -> Path:
+def work_folder(output: Location) -> Path:
     """Where pairs, models and predictions go: the dataset, or for a bucket a local folder."""
     local = local_path(output, WORK)
     if local is not None:

@@ -3,6 +3,7 @@
 The measurement on 500 scenes is in its model card; floors here lie a little under it.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ from engine.schema import CLAIM, claims, empty_claims
 from engine.synthetic import PLAIN_CLASSES, plain_scene
 from engine.synthetic.plain import PLAIN_COLOURS
 from engine.synthetic.plain_words import PLAIN_WORDS
+from refinement.start import check_start
 from specialists import hub
 from specialists.florence2 import Florence2
 from specialists.needs import revision_of
@@ -105,12 +107,10 @@ def test_the_card_names_the_script_the_numbers_and_the_file_it_is_about():
         assert f"seed {seed}" in card, name
     for task in (*train_plain.SEES, *train_plain.ASKED):
         assert f"`{task}`" in card
-    assert re.search(r"\b[0-9a-f]{64}\b", card)[0] == revision_of_weights()
+    assert re.search(r"\b[0-9a-f]{64}\b", card)[0] == digest_of_weights()
 
 
-def revision_of_weights():
-    import hashlib
-
+def digest_of_weights():
     return hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -121,6 +121,11 @@ def test_it_is_found_by_its_name_without_a_hub_wherever_one_stands(tmp_path, mon
     assert [need for need in specialist.needs() if need.downloads or not need.present] == []
     assert specialist.prepare() == revision_of(FOLDER)
     assert hub.local_folder("./plain") == Path("plain")
+
+
+def test_a_training_starts_from_it_by_its_name_too():
+    start = check_start("plain", None)
+    assert (start.folder, start.revision) == (FOLDER, revision_of(FOLDER))
 
 
 def test_where_it_was_not_installed_it_is_asked_to_be(tmp_path, monkeypatch):

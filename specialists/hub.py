@@ -119,6 +119,7 @@ def load_pretrained(
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     torch.set_num_threads(thread_count())
     library: Any = transformers  # partly typed
@@ -134,7 +135,7 @@ def load_pretrained(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError) as err:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as err:
         raise SpecialistError(
             f"specialist {owner!r}: {model} cannot be loaded: {_first_line(err)}"
         ) from err

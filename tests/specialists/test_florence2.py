@@ -376,6 +376,15 @@ def test_a_checkpoint_that_lacks_weights_is_refused(random_florence2, tmp_path):
         load(folder)
 
 
+def test_a_checkpoint_that_was_cut_off_is_refused_and_named(random_florence2, tmp_path):
+    folder = tmp_path / "cut"
+    shutil.copytree(random_florence2, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SpecialistError, match=r"cut cannot be loaded: .*header"):
+        load(folder)
+
+
 def test_remote_code_of_a_folder_is_not_run(random_florence2, tmp_path):
     folder = tmp_path / "theirs"
     shutil.copytree(random_florence2, folder)

@@ -214,6 +214,9 @@ def test_the_config_is_yaml_a_person_can_read(tmp_path):
         "rules",
         "runner",
         "limits",
+        "model",
+        "refine",
+        "gold",
         "seed",
     ]
     assert json.loads((tmp_path / "out" / DATASET).read_text(encoding="utf-8"))["shards"] == 1

@@ -42,7 +42,7 @@ def wild(request, shell, tricks, config):
         f"output.uri={output}",
         "specialists.0.tricks=true",
         "limits.worker_memory_mb=256",
-        *runner_of(request.param, batch_timeout_s=8),
+        *runner_of(request.param, batch_timeout_s=12),
     ]
     return shell.run("annotate", config, *settings, variables=tricks), output
 

@@ -53,7 +53,9 @@ def workers(command) -> list[psutil.Process]:
 @pytest.mark.parametrize("runner", EITHER_RUNNER)
 def test_run_survives_the_death_of_any_worker(shell, config, undisturbed, runner):
     output, rng = shell.folder / f"deaths-{runner}", np.random.default_rng(5)
-    command = shell.start("annotate", config, f"output.uri={output}", *runner_of(runner))
+    # of two workers one would go on while the replacement of the other is killed as it loads
+    alone = "runner.workers={'null': 1, composer: 1}"
+    command = shell.start("annotate", config, f"output.uri={output}", alone, *runner_of(runner))
     killed, done = [], -_SHARDS_BETWEEN
     while len(killed) < _DEATHS and command.wait_until(
         lambda done=done: len(markers(output)) >= done + _SHARDS_BETWEEN and bool(workers(command))

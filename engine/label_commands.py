@@ -30,6 +30,7 @@ from engine.job import Job
 from engine.output import everything_in
 from engine.source.filesystem import open_location
 from engine.source.shapes import Location
+from engine.source.synthetic import Synthetic
 from engine.versions import find_version, undo
 
 _log = logging.getLogger(__name__)
@@ -253,7 +254,8 @@ def open_truth(part: PartConfig, config: Config) -> LabelSet | Version:
         config: Whose seed and limits hold.
     """
     if part.uri == "synthetic":
-        return truth_labels(config.seed, part.num_images or 100, part.world or "scenes")
+        count, world = part.num_images or Synthetic.num_images, part.world or Synthetic.world
+        return truth_labels(config.seed, count, world)
     place = place_of(part)
     if place.exists(dataset.DATASET):
         return Version(place, find_version(place, part.version)[0])

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from engine import dataset
 from engine.checks import Check, check_need, run_checks
 from engine.compose import compose, make_specialist
 from engine.config import Config
-from engine.label_commands import place_of
+from engine.refine_commands import is_dataset
 from specialists.needs import package_need
 
 _TRAINING = ("accelerate", "peft", "torch", "transformers")
@@ -14,10 +13,7 @@ _TRAINING = ("accelerate", "peft", "torch", "transformers")
 
 def refine_checks(config: Config) -> Iterator[Check]:
     """Of the dataset or the run that makes it, the predictor, its model, and of the training."""
-    is_dataset = config.source.uri != "synthetic" and place_of(config.source).exists(
-        dataset.DATASET
-    )
-    if is_dataset:
+    if is_dataset(config):
         yield Check(f"dataset {config.source.uri}", True, "readable")
     else:
         yield from run_checks(compose(config))

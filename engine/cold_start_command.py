@@ -20,11 +20,11 @@ from engine.refine_commands import is_dataset, pair_options, train_options, work
 from engine.run import annotate, open_output
 from engine.source.shapes import Location
 from engine.versions import find_version
-from refinement.cold_gold import GoldSet
-from refinement.cold_start import ColdJob, ColdStarted, cold_start, refined_checkpoint
-from refinement.cold_tasks import find_cold_task, short_name
+from refinement.cold_start.gold import GoldSet
+from refinement.cold_start.start import ColdJob, ColdStarted, cold_start, refined_checkpoint
+from refinement.cold_start.tasks import find_cold_task, short_name
 from refinement.options import RefineOptions
-from refinement.start import check_start
+from refinement.training.start import check_start
 
 _KIND = "florence2"
 
@@ -42,7 +42,7 @@ def run_cold_start(
 
     Args:
         config: As of `fld refine`.
-        kind_of_rows: A role or a task, see `refinement.cold_tasks`.
+        kind_of_rows: A role or a task, see `refinement.cold_start.tasks`.
         gold_uri: Labels of that kind, in any format; they are learned from.
         observer: Told of the run that annotates.
         out: Where words go.

@@ -25,21 +25,21 @@ from engine.source.shapes import Location
 from engine.versions import find_version
 from refinement.decisions import Policy
 from refinement.gold import Gold
-from refinement.init import init_model
 from refinement.one_round import learn_words
 from refinement.options import RefineOptions
-from refinement.pair_options import PairOptions
-from refinement.pair_writer import write_pairs
+from refinement.pairs.options import PairOptions
+from refinement.pairs.writer import write_pairs
 from refinement.policies import POLICIES
-from refinement.presets import find_preset
 from refinement.refine_job import WORK, InitOptions, MakePredictor, RefineJob
 from refinement.rounds import refine
 from refinement.rounds_table import rounds_table
 from refinement.series import Series, read_series
-from refinement.start import check_start
-from refinement.tokenizer import read_tokenizer
-from refinement.train import Trained, TrainJob, train
-from refinement.train_options import TrainOptions
+from refinement.training.options import TrainOptions
+from refinement.training.start import check_start
+from refinement.training.train import Trained, TrainJob, train
+from refinement.untrained.init import init_model
+from refinement.untrained.presets import find_preset
+from refinement.untrained.tokenizer import read_tokenizer
 
 # What decides how long a series goes on and changes no label of a round.
 _PATIENCE = ("rounds", "min_gain")

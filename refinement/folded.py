@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from engine.errors import ConfigError
 from engine.merge import check_rows, merge
 from engine.protocols import Answer, Image, Need, Replaces, Resources, Specialist
-from refinement.folds import fold_of
+from refinement.pairs.folds import fold_of
 
 _SAME = ("produces", "requires", "replaces")
 
@@ -23,8 +23,8 @@ _SAME = ("produces", "requires", "replaces")
 class Folded:
     """Answers each image with the specialist of its fold: the one that was trained without it.
 
-    The fold follows from the bytes of an image (`refinement.folds`), so exact duplicates, and one
-    image under two keys, go to the same one.
+    The fold follows from the bytes of an image (`refinement.pairs.folds`), so exact duplicates, and
+    one image under two keys, go to the same one.
 
     Attributes:
         specialists: One of each fold, in order: that of place j has learned nothing of fold j. All

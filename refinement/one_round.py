@@ -28,15 +28,15 @@ from refinement.calibrate import Calibration
 from refinement.calibrating import fit_to
 from refinement.folded import Folded
 from refinement.gold import Quality
-from refinement.init import init_model
-from refinement.pair_writer import write_pairs
+from refinement.pairs.writer import write_pairs
 from refinement.predict import predict
-from refinement.presets import find_preset
 from refinement.refine_job import WORK, Progress, RefineJob
 from refinement.relabelling import RelabelSpec, Tally, read_tally, relabel_shard
 from refinement.series import Round, Series
-from refinement.tokenizer import dataset_texts, train_tokenizer
-from refinement.train import TrainJob, train
+from refinement.training.train import TrainJob, train
+from refinement.untrained.init import init_model
+from refinement.untrained.presets import find_preset
+from refinement.untrained.tokenizer import dataset_texts, train_tokenizer
 
 
 def learn_words(output: Location, version: str, preset: str, vocabulary_size: int | None) -> Any:

@@ -25,11 +25,12 @@ class RefineOptions:
         calibrate: What the model's scores are calibrated against before the policy sees them:
             `gold` (half of its images, by hash; the other half measures), `agreement` with the
             labels, or null: they are taken as they are.
-        pairs: What the model is trained on, see `refinement.pair_options.PairOptions`.
+        pairs: What the model is trained on, see `refinement.pairs.options.PairOptions`.
         init: Makes the checkpoint the first round starts from, where the config names no `model`:
             an untrained one with a tokenizer of the dataset's own words. Keys are those of
             `fld model init`: `preset`, `vocabulary_size`, `image_size`.
-        train: How, see `refinement.train_options.TrainOptions`; null: the model predicts as it is.
+        train: How, see `refinement.training.options.TrainOptions`; null: the model predicts as it
+            is.
         predictor: The specialist that predicts, as in `specialists`; it is given the trained model.
     """
 

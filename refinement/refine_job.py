@@ -12,8 +12,8 @@ from engine.source.shapes import Location
 from refinement.decisions import Policy
 from refinement.gold import Gold
 from refinement.options import RefineOptions
-from refinement.pair_options import PairOptions
-from refinement.train_options import TrainOptions
+from refinement.pairs.options import PairOptions
+from refinement.training.options import TrainOptions
 
 WORK = "_refine"  # in the dataset: pairs, models, predictions and outcomes of each round
 
@@ -34,7 +34,7 @@ class MakePredictor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InitOptions:
-    """An untrained checkpoint for a dataset; see `refinement.presets`.
+    """An untrained checkpoint for a dataset; see `refinement.untrained.presets`.
 
     Attributes:
         preset: Its sizes.

@@ -12,7 +12,7 @@ from engine.output import remove_leftovers
 from engine.versions import find_version, read_versions
 from refinement.one_round import Rounding, measures, num_kept, train_model
 from refinement.options import RefineOptions
-from refinement.pair_writer import write_pairs
+from refinement.pairs.writer import write_pairs
 from refinement.refine_job import Progress, RefineJob
 from refinement.series import ROUNDS, Round, Series, open_series
 

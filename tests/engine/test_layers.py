@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = {"ray", "torch", "spacy", "transformers", "ultralytics", "easyocr", "cv2", "matplotlib"}
-RAY_FILES = {"engine/cluster.py", "refinement/distributed.py"}
+RAY_FILES = {"engine/cluster.py", "refinement/training/distributed.py"}
 SOURCES = sorted(
     path
     for package in ("engine", "specialists", "filters", "refinement")

@@ -17,7 +17,7 @@ from engine.cold_start_command import run_cold_start
 from engine.config import Config, parse_config
 from engine.job import Observer
 from engine.source.filesystem import open_location
-from refinement import cold_start
+from refinement.cold_start import start as cold_start
 
 NUM_IMAGES, SHARD_SIZE = 24, 8
 DETAILED = "<DETAILED_CAPTION>"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from engine.source.filesystem import open_location
-from refinement.train import TrainJob, train
+from refinement.training.train import TrainJob, train
 from tests.refinement.trainings import SERIAL, options
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from engine.config import RunnerConfig
 from engine.schema import claims
-from refinement.pair_options import PairOptions
-from refinement.pair_writer import write_pairs
-from refinement.pairs import Pairs
+from refinement.pairs.options import PairOptions
+from refinement.pairs.stream import Pairs
+from refinement.pairs.writer import write_pairs
 from tests.judged import put
 from tests.shards import VERSION, dataset, images
 

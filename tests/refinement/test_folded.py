@@ -13,7 +13,7 @@ from engine.protocols import Need
 from engine.reading import read_tables
 from engine.schema import empty_claims
 from refinement.folded import Folded
-from refinement.folds import fold_of
+from refinement.pairs.folds import fold_of
 from refinement.predict import read_predictions
 from tests import hostile
 from tests.builders import rows

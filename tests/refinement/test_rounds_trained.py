@@ -8,7 +8,7 @@ import json
 import pytest
 
 from engine.source.filesystem import open_location
-from refinement.pairs import Pairs
+from refinement.pairs.stream import Pairs
 from tests.refinement.rounds_runs import (
     annotate_in,
     current,

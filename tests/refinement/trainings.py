@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from engine.config import RunnerConfig
 from engine.formats.florence2_tasks import TASKS
-from refinement.train_options import TrainOptions
-from refinement.trainer_loop import Loop, LoopJob
+from refinement.training.loop import Loop, LoopJob
+from refinement.training.options import TrainOptions
 from tests.specialists.tiny_captioners import save_florence2
 
 SERIAL = RunnerConfig(kind="serial")
@@ -44,7 +44,7 @@ _WORDS = ("dog", "bus", "red", "thing", "picture", "image", "STOP")
 
 @dataclass(frozen=True)
 class Listed:
-    """One example, as `refinement.pairs` gives them."""
+    """One example, as `refinement.pairs.stream` gives them."""
 
     task: str
     prompt: str

@@ -21,7 +21,7 @@ from engine.schema import CLAIM, claims, empty_claims
 from engine.synthetic import PLAIN_CLASSES, plain_scene
 from engine.synthetic.plain import PLAIN_COLOURS
 from engine.synthetic.plain_words import PLAIN_WORDS
-from refinement.start import check_start
+from refinement.training.start import check_start
 from specialists import hub
 from specialists.florence2 import Florence2
 from specialists.needs import revision_of

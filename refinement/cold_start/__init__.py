@@ -1,0 +1,1 @@
+"""A new kind of annotation, learned from a small set."""

@@ -1,0 +1,1 @@
+"""Kept labels as examples to train on."""

@@ -1,0 +1,1 @@
+"""Trains Florence-2 on pairs."""

@@ -1,0 +1,1 @@
+"""Checkpoints without any training, and their words."""

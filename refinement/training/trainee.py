@@ -14,6 +14,7 @@ from refinement.training.lora import (
 )
 from refinement.training.options import TrainOptions
 from refinement.training.start import load_start
+from refinement.untrained.init import save_weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each weight
 
@@ -138,7 +139,7 @@ class Trainee:
 
     def _write_model(self, folder: Path, resolution: int | None) -> None:
         state = merged_state(self.model) if self._options.lora is not None else None
-        self.model.save_pretrained(folder, state_dict=state)
+        save_weights(folder, self.model, state)
         self._sized_processor(resolution).save_pretrained(folder)
 
     def _sized_processor(self, side: int | None) -> Any:

@@ -140,6 +140,20 @@ def refuse_full(folder: Path) -> None:
         raise ConfigError(f"{folder}: is there already; name a new folder, or empty this one")
 
 
+def save_weights(folder: Path, model: Any, state: Mapping[str, Any] | None = None) -> None:
+    """Config and weights, as safetensors, for whoever may read other files of this process.
+
+    Args:
+        folder: Is there already.
+        model: A model of transformers.
+        state: Its weights, by name; null: as they are in the model.
+    """
+    model.save_pretrained(folder, state_dict=state)
+    for weights in folder.glob("*.safetensors"):
+        # the library leaves them to their owner alone, and the umask is not asked
+        shutil.copymode(folder / "config.json", weights)
+
+
 def _write(folder: Path, model: Any, processor: Any) -> None:
     import transformers
 
@@ -149,7 +163,7 @@ def _write(folder: Path, model: Any, processor: Any) -> None:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
         unfinished.mkdir(parents=True)
-        model.save_pretrained(unfinished)
+        save_weights(unfinished, model)
         processor.save_pretrained(unfinished)
         unfinished.replace(folder)
     except OSError as err:

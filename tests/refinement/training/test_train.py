@@ -88,6 +88,7 @@ def test_a_training_leaves_a_checkpoint_that_loads_and_what_it_came_to(whole):
     job, trained = whole
     classes = ("Florence2Processor", "Florence2ForConditionalGeneration")
     assert load_pretrained("test", str(trained.model), None, classes)
+    assert len({path.stat().st_mode for path in trained.model.iterdir()}) == 1
     lines = read_log(job.folder / "log.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert [line["step"] for line in lines if "valid" in line] == [4, 8]

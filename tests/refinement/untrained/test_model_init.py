@@ -220,6 +220,12 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         init_model(tmp_path / "file" / "model", preset="tiny", tokenizer=words(), overrides=SMALL)
 
 
+def test_others_may_read_all_its_files_as_the_umask_says(tiny):
+    modes = {path.name: path.stat().st_mode for path in tiny[0].iterdir()}
+    assert "model.safetensors" in modes
+    assert set(modes.values()) == {modes["config.json"]}
+
+
 def test_what_a_killed_run_left_is_no_hindrance(tmp_path):
     left = tmp_path / ".model.unfinished"
     left.mkdir()

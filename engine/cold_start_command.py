@@ -66,6 +66,7 @@ def run_cold_start(
     _refuse_measure(config, gold_uri)
     output = _place(config)
     _refuse_itself(output, gold_uri)
+    folder = work_folder(options.folder, output)
     gold = GoldSet(uri=gold_uri, images=images, limits=config.limits)
     model = refined_checkpoint(output, config.model)
     digest, revision = gold.digest(), check_start(model, None).revision
@@ -84,7 +85,7 @@ def run_cold_start(
     found = cold_start(
         ColdJob(
             output=output,
-            folder=work_folder(output),
+            folder=folder,
             task=task,
             gold=gold,
             model=model,

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from engine.checks import Check, check_need, run_checks
 from engine.compose import compose, make_specialist
 from engine.config import Config
-from engine.refine_commands import is_dataset
+from engine.errors import ConfigError
+from engine.label_commands import place_of
+from engine.refine_commands import is_dataset, work_folder
+from engine.run import open_output
 from specialists.needs import package_need
 
 _TRAINING = ("accelerate", "peft", "torch", "transformers")
@@ -15,8 +18,16 @@ def refine_checks(config: Config) -> Iterator[Check]:
     """Of the dataset or the run that makes it, the predictor, its model, and of the training."""
     if is_dataset(config):
         yield Check(f"dataset {config.source.uri}", True, "readable")
+        output = place_of(config.source)
     else:
-        yield from run_checks(compose(config))
+        job = compose(config)
+        yield from run_checks(job)
+        output = open_output(job.config)
+    try:
+        folder = work_folder(config.refine.get("folder"), output)
+        yield Check("folder of pairs and checkpoints", True, str(folder))
+    except ConfigError as err:
+        yield Check("folder of pairs and checkpoints", False, str(err))
     entry = dict(config.refine.get("predictor", {"kind": "florence2"}))
     trains = config.refine.get("train", {}) is not None
     if config.model is not None:

@@ -1,9 +1,7 @@
 """`fld train`, `fld model`, `fld refine`, `fld rounds`: from a config to the work and its words."""
 
 import dataclasses
-import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +39,8 @@ from refinement.untrained.init import init_model
 from refinement.untrained.presets import find_preset
 from refinement.untrained.tokenizer import read_tokenizer
 
-# What decides how long a series goes on and changes no label of a round.
-_PATIENCE = ("rounds", "min_gain")
+# What decides how long a series goes on, or where it works, and changes no label of a round.
+_PATIENCE = ("rounds", "min_gain", "folder")
 
 
 def run_refine(config: Config, observer: Observer, out: Console) -> Series:
@@ -62,6 +60,7 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
     policy, init = _policy(options), _init(config, options)
     output, rules, rule_options = _composed(config)
     gold = _gold(config, options, output)
+    folder = work_folder(options.folder, output)
     if training is not None and config.model is not None:
         check_start(config.model, None)
     if training is None:
@@ -71,7 +70,7 @@ def run_refine(config: Config, observer: Observer, out: Console) -> Series:
     series = refine(
         RefineJob(
             output=output,
-            folder=work_folder(output),
+            folder=folder,
             model=config.model,
             init=init,
             options=options,
@@ -360,10 +359,20 @@ def _root(place: Location) -> str:
     return str(local.resolve()) if local is not None else place.uri.rstrip("/")
 
 
-def work_folder(output: Location) -> Path:
-    """Where pairs, models and predictions go: the dataset, or for a bucket a local folder."""
-    local = local_path(output, WORK)
-    if local is not None:
-        return local
-    name = hashlib.blake2b(output.uri.encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"fld-refine-{name}"
+def work_folder(asked: str | None, output: Location) -> Path:
+    """Where pairs, checkpoints and predictions go, a local folder.
+
+    Args:
+        asked: The config's `refine.folder`.
+        output: Where the dataset is or will be.
+
+    Raises:
+        ConfigError: The dataset is in a bucket and the config names none.
+    """
+    folder = local_path(output, WORK) if asked is None else Path(asked)
+    if folder is None:
+        raise ConfigError(
+            f"refine.folder is missing: {output.uri} is a bucket, and a training needs files here; "
+            "name a local folder for pairs, checkpoints and predictions, the same each time"
+        )
+    return folder

@@ -32,6 +32,8 @@ class RefineOptions:
         train: How, see `refinement.training.options.TrainOptions`; null: the model predicts as it
             is.
         predictor: The specialist that predicts, as in `specialists`; it is given the trained model.
+        folder: A local folder for pairs, checkpoints and predictions, the same each time; null:
+            `_refine` in the dataset, which only a dataset in a local folder has.
     """
 
     rounds: int = 1
@@ -45,6 +47,7 @@ class RefineOptions:
     init: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] | None = field(default_factory=dict)
     predictor: dict[str, Any] = field(default_factory=lambda: {"kind": "florence2"})
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relabel_tables import BOX, FAR, said
 
 from engine.errors import ConfigError
 from refinement.calibrate import Calibration, agreement, calibration_error, fit
 from tests.builders import rows
+from tests.refinement.relabel_tables import BOX, FAR, said
 
 
 def overconfident(count=4_000, temperature=3.0, seed=0):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from relabel_tables import BOX, CLOSE, FAR, NEAR, said
 
 from refinement.match import has_place, match, row_certainty, rows_of
 from tests.builders import rows
+from tests.refinement.relabel_tables import BOX, CLOSE, FAR, NEAR, said
 
 
 def partners(kept, predicted, ignored=None, **limits):

@@ -39,3 +39,12 @@ def test_dataset_that_is_refined_in_place_is_no_source_of_images(tmp_path):
     found = checks(tmp_path, source={"uri": str(place)}, refine={"rounds": 1})
     assert found[f"dataset {place}"].ok
     assert f"source {place}" not in found
+
+
+def test_where_pairs_and_checkpoints_go_is_told_and_asked_for_beside_a_bucket(tmp_path):
+    what = "folder of pairs and checkpoints"
+    assert checks(tmp_path, refine={"rounds": 1})[what].detail == str(tmp_path / "out/_refine")
+    bucket = {"uri": "s3://far/out", "endpoint": "http://127.0.0.1:9", "region": "us-east-1"}
+    asked = checks(tmp_path, refine={"rounds": 1}, output=bucket)[what]
+    assert not asked.ok
+    assert "refine.folder is missing: s3://far/out is a bucket" in asked.detail

@@ -2,7 +2,6 @@
 
 import pyarrow as pa
 import pytest
-from relabel_tables import BOX, CLOSE, FAR, NEAR, labels, outcomes, parents, run, said
 
 from engine.config import build
 from engine.errors import ConfigError
@@ -10,6 +9,17 @@ from engine.schema import ANNOTATIONS, CLAIM
 from refinement.calibrate import Calibration
 from refinement.outcomes import LEDGER, apply
 from refinement.policies import POLICIES, Append, Consensus, Replace
+from tests.refinement.relabel_tables import (
+    BOX,
+    CLOSE,
+    FAR,
+    NEAR,
+    labels,
+    outcomes,
+    parents,
+    run,
+    said,
+)
 
 NONE = ANNOTATIONS.empty_table()
 SURE = Consensus(min_agreement=0, max_unseen_ratio=None)  # on two labels shares say nothing

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from relabel_tables import REGION, judged
 
 from engine.evaluate.regions import score_regions
 from engine.merge import identify
@@ -14,6 +13,7 @@ from engine.synthetic.noise import DEFECTS, add_noise
 from refinement.outcomes import apply
 from refinement.policies import POLICIES
 from refinement.relabel import relabel
+from tests.refinement.relabel_tables import REGION, judged
 from tests.truths import coco_labels
 
 _OF_REGIONS = [defect for defect, kind in DEFECTS.items() if kind == "region"]

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relabel_tables import labels, run, said
 
 from engine.evaluate.regions import score_regions
 from engine.schema import ANNOTATIONS, CLAIM
 from refinement.outcomes import apply
 from refinement.policies import Append, Consensus, Replace
+from tests.refinement.relabel_tables import labels, run, said
 
 _POINT = st.integers(0, 12)
 _REGION = st.tuples(

@@ -2,7 +2,6 @@
 
 import pyarrow as pa
 import pytest
-from relabel_tables import BOX, CLOSE, FAR, labels, run, said
 
 from engine.judge import RuleEntry
 from engine.rejudge import Replay, rejudge, round_name
@@ -13,6 +12,7 @@ from filters.region_scores import MinScore
 from refinement.lineage import roots
 from refinement.outcomes import apply
 from refinement.policies import Consensus
+from tests.refinement.relabel_tables import BOX, CLOSE, FAR, labels, run, said
 
 IMAGES = image_rows(image_key=["a", "b"], status="ok", width=[100, 100], height=[100, 100])
 SURE = Consensus(min_agreement=0, max_unseen_ratio=None)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from pair_datasets import many, paired
 
 from engine.config import RunnerConfig
 from engine.source.filesystem import open_location
+from tests.refinement.pair_datasets import many, paired
 
 TASKS = {"od": 1.0, "caption": 1.0}
 

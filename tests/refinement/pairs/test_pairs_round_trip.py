@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from pair_datasets import every, make, paired, pictures
 
 from engine.formats.florence2_codec import decode_bins, is_speakable, parse_answer
 from engine.formats.florence2_tasks import TASKS, decode_answer, locate_phrases, read_prompt
 from engine.geometry import reading_order
 from engine.schema import ROLES, claims
+from tests.refinement.pair_datasets import every, make, paired, pictures
 
 WORDS = st.text(
     st.one_of(

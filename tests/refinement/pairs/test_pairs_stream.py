@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pair_datasets import every, make, many, paired, pictures, regions, sha
 
 from engine.errors import ConfigError, ShardError
 from engine.source.shapes import ReadError
@@ -22,6 +21,7 @@ from refinement.pairs import files as pair_files
 from refinement.pairs import stream as pairs_module
 from refinement.pairs.folds import fold_of
 from refinement.pairs.stream import Pairs
+from tests.refinement.pair_datasets import every, make, many, paired, pictures, regions, sha
 from tests.shards import VERSION
 
 BOTH = {"od": 3.0, "caption": 1.0}

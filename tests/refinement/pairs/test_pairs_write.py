@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pair_datasets import SERIAL, every, make, many, paired, pictures, regions, sha
 
 from engine.config import build
 from engine.errors import ConfigError, ShardError
@@ -21,6 +20,7 @@ from refinement.pairs.folds import is_held_out
 from refinement.pairs.options import PairOptions
 from refinement.pairs.stream import Pairs
 from tests.judged import filter_version
+from tests.refinement.pair_datasets import SERIAL, every, make, many, paired, pictures, regions, sha
 from tests.shards import FAILED, VERSION, commit, dataset
 
 BOX, OTHER = [10, 10, 50, 40], [0, 0, 100, 80]

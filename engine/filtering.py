@@ -196,6 +196,7 @@ def _run(
     after, classes = dataset.Totals(), Counter[tuple[str, str, str]]()
     for marker in markers.each():
         after.add(marker)
+    raise_alarm(after.rules, job.rules)  # which stopped it before, and nobody has lifted it
     todo = [shard for shard in shards if shard not in done]
     if job.runner.kind == "serial":
         results = refilter_here(spec, todo)

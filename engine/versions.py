@@ -45,11 +45,15 @@ class Version:
     finished: bool = True
 
     def is_same_work(self, other: "Version") -> bool:
-        """Whether the other asks for the same shards, whether or not it is finished."""
-        ours, theirs = asdict(self), asdict(other)
-        for name in ("finished", "decisions"):
-            del ours[name], theirs[name]
-        return ours == theirs
+        """Whether the other asks for the same shards, finished or not, its alarms lifted or not."""
+        return self._work() == other._work()
+
+    def _work(self) -> dict[str, Any]:
+        said = asdict(self)
+        del said["finished"], said["decisions"]
+        for rule in said["rules"] or ():
+            rule.pop("alarm_share", None)
+        return said
 
 
 def read_versions(output: Location) -> tuple[dict[str, Version], str]:

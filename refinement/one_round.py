@@ -279,6 +279,7 @@ class Rounding:
         for shard in done:
             came.add(read_tally(spec, shard))
         totals = dataset.totals_of(job.output, self.name)
+        raise_alarm(totals.rules, job.rules)  # which stopped it before, and nobody has lifted it
         todo = [shard for shard in range(planned) if shard not in done]
         with open_tasks(job.runner) as tasks:
             results = tasks(relabel_shard, spec, todo)

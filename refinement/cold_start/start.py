@@ -272,6 +272,7 @@ def _add_rows(job: ColdJob, slot: Slot, predictions: Location, progress: Progres
     markers = dataset.Markers(job.output, slot.name)
     done = markers.load()
     totals = dataset.totals_of(job.output, slot.name)
+    raise_alarm(totals.rules, job.rules)  # which stopped it before, and nobody has lifted it
     with open_tasks(job.runner) as tasks:
         todo = [shard for shard in shards if shard not in done]
         for number, (_, marker) in enumerate(tasks(add_shard, spec, todo), start=len(done) + 1):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from engine import cli, load
+from engine.errors import StoppedError
 from engine.reading import read_parquet
 from engine.source.filesystem import open_location
 from refinement.acceptance import judge_round
@@ -213,6 +214,22 @@ def test_agreement_decides_without_gold_whatever_the_policy(noisy, policy):
     assert after["reason"] in told
     assert start["agreement"] is None
     assert current(noisy) == "round-1"
+
+
+def test_an_alarm_stops_a_round_until_it_is_lifted(tmp_path, known_oracle):
+    # of labels and predictions together, of which it rejects the half
+    harsh = {"rule": "min_score", "limits": {"oracle": 0.95}, "alarm_share": 0.4}
+    sections = {
+        "source": {"num_images": 300, "shard_size": 100},
+        "refine": oracle() | {"policy": "replace"},
+        "gold": {"num_images": 300},
+    }
+    for _ in range(4):  # more often than there are shards: patience lifts no alarm
+        with pytest.raises(StoppedError, match=r"'min_score' rejected .*% of .* rows"):
+            refine_in(tmp_path / "out", **sections, rules=[harsh])
+    assert current(tmp_path / "out") == "round-0"
+    series, _ = refine_in(tmp_path / "out", **sections, rules=[{**harsh, "alarm_share": 1}])
+    assert [made.round for made in series.rounds] == [0, 1]
 
 
 def test_who_rolls_back_may_ask_for_another_round_with_another_model(noisy):

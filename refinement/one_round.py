@@ -3,6 +3,7 @@
 Every step leaves files that say it is done, so the same call goes on where the last one died.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ from refinement.predict import predict
 from refinement.refine_job import WORK, Progress, RefineJob
 from refinement.relabelling import RelabelSpec, Tally, read_tally, relabel_shard
 from refinement.series import Round, Series
-from refinement.training.train import TrainJob, train
+from refinement.training.checkpoints import write_json
+from refinement.training.train import Trained, TrainJob, train
 from refinement.untrained.init import init_model
 from refinement.untrained.presets import find_preset
 from refinement.untrained.tokenizer import dataset_texts, train_tokenizer
@@ -74,8 +76,8 @@ def train_model(
     model: str | None,
     without_fold: tuple[int, int] | None,
     progress: Progress,
-) -> str:
-    """Trains a checkpoint on pairs, and returns its folder; at once where that is done.
+) -> Trained:
+    """Trains a checkpoint on pairs; returns at once where that is done.
 
     Args:
         job: What is refined.
@@ -88,7 +90,7 @@ def train_model(
     training = job.training
     assert training is not None
     assert model is not None  # a job that trains has one, or the options of an untrained one
-    trained = train(
+    return train(
         TrainJob(
             model=model,
             pairs=pairs,
@@ -102,7 +104,6 @@ def train_model(
         ),
         lambda line: progress("train", line["step"], training.steps),
     )
-    return str(trained.model)
 
 
 class Rounding:
@@ -119,7 +120,10 @@ class Rounding:
         self.number = series.next_number
         self.name = f"round-{self.number}"
         self.folder = job.folder / self.name
+        self._cost_file = self.folder / "cost.json"
         self.cost: dict[str, float] = {}
+        if self._cost_file.is_file():
+            self.cost = json.loads(self._cost_file.read_text(encoding="utf-8"))
 
     def run(self) -> Round:
         """All steps; each returns at once where it is done already."""
@@ -174,21 +178,22 @@ class Rounding:
                 gold=job.gold_sources,
                 progress=self.progress,
             )
-        models = []
-        with self._timed("train"):
-            for fold in range(options.folds):
-                left_out = (options.folds, fold) if options.folds > 1 else None
-                models.append(
-                    train_model(
-                        job,
-                        self.folder / "pairs",
-                        self.folder / f"fold-{fold}",
-                        self._ancestor(fold),
-                        left_out,
-                        self.progress,
-                    )
+        trained = []
+        for fold in range(options.folds):
+            left_out = (options.folds, fold) if options.folds > 1 else None
+            trained.append(
+                train_model(
+                    job,
+                    self.folder / "pairs",
+                    self.folder / f"fold-{fold}",
+                    self._ancestor(fold),
+                    left_out,
+                    self.progress,
                 )
-        return models
+            )
+        # a training keeps its own clock, which no kill sets back
+        self._note_cost("train", sum(each.seconds for each in trained))
+        return [str(each.model) for each in trained]
 
     def _ancestor(self, fold: int) -> str | None:
         """The checkpoint a fold's model starts from: that of the same fold, one round before.
@@ -299,10 +304,17 @@ class Rounding:
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
-        """Seconds of a step; of one that was resumed, those of the last part."""
+        """Adds to the seconds of a step; what a killed process spent in it is not known."""
         start = time.monotonic()
-        yield
-        self.cost[step] = round(time.monotonic() - start, 1)
+        try:
+            yield
+        finally:
+            self._note_cost(step, self.cost.get(step, 0.0) + time.monotonic() - start)
+
+    def _note_cost(self, step: str, seconds: float) -> None:
+        self.cost[step] = round(seconds, 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._cost_file, self.cost)
 
 
 def pairs_of(produces: Sequence[str]) -> tuple[str, ...]:

@@ -128,4 +128,5 @@ def _deliverable(job: RefineJob, series: Series, progress: Progress) -> str | No
         gold=job.gold_sources,
         progress=progress,
     )
-    return train_model(job, pairs, folder / "full", str(folder / "fold-0/model"), None, progress)
+    ancestor = str(folder / "fold-0/model")
+    return str(train_model(job, pairs, folder / "full", ancestor, None, progress).model)

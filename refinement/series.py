@@ -29,7 +29,7 @@ class Round:
         kept: Rows kept.
         outcomes: Decisions on labels and predictions, by name.
         model: Where the model that predicted lies.
-        cost: Seconds by step.
+        cost: Seconds by step, those of all calls that went on with it together.
     """
 
     round: int

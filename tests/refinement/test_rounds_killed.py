@@ -107,6 +107,9 @@ def test_killed_pairing_and_training(shell, known_oracle, noisy_labels, untraine
     model = "_refine/round-1/fold-0/model"
     assert files_of(killed / model) == files_of(undisturbed / model)
     assert (killed / model / "model.safetensors").is_file()
+    # what was spent before the kills is counted, though the last call trained nothing
+    done = json.loads((killed / model).parent.joinpath("done.json").read_text())
+    assert stored_rounds(killed)[1]["cost"]["train"] == done["seconds"] > 0
     assert json.loads((killed / "rounds.json").read_text())["model"] == str(killed / model)
 
 

@@ -47,6 +47,7 @@ MIXTURE = {
 }
 # First boxes alone: beside other tasks they take several times as long to be found at all. Then
 # all tasks, which boxes make easy, but for colours and words, of which most of a third stage is.
+# The last one is for captions, whose colours come after everything else.
 STAGES: dict[str, dict[str, Any]] = {
     "boxes": {
         "scenes": "boxes",
@@ -74,6 +75,17 @@ STAGES: dict[str, dict[str, Any]] = {
         "model": "names/model",
         "tasks": MIXTURE,
         "train": {"steps": 3000, "warmup": 0.03},
+    },
+    "captions": {
+        "scenes": "boxes",
+        "model": "all/model",
+        "tasks": {
+            **dict.fromkeys(MIXTURE, 0.5),
+            **dict.fromkeys(("od", "caption_to_phrase_grounding", "ocr_with_region"), 1),
+            **{"caption": 2, "detailed_caption": 2, "more_detailed_caption": 2},
+            **{"dense_region_caption": 2, "region_to_description": 1.5},
+        },
+        "train": {"steps": 4000, "batch_size": 32, "learning_rate": 7e-4, "warmup": 0.03},
     },
 }
 TRAIN: dict[str, Any] = {

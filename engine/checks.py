@@ -1,5 +1,6 @@
 """`fld checks`: everything a run will need, looked at before it is started."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,12 +82,17 @@ def _output(job: Job) -> Check:
     what = f"output {job.config.output.uri}"
     try:
         output = open_output(job.config)
+        local = local_path(output, "")
+        file = local_path(output, _CHECK_FILE)
+        made = [] if file is None else [path for path in file.parents if not path.exists()]
         output.write(_CHECK_FILE, b"")
         output.delete(_CHECK_FILE)
     except EngineError as err:
         return Check(what, False, str(err))
-    local = local_path(output, "")
     if local is None:
         return Check(what, True, "writable")
     free = shutil.disk_usage(local).free
+    for folder in made:  # the innermost first; a run may have begun to fill them
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     return Check(what, True, f"writable, {free / _GIB:.1f} GiB free")

@@ -6,7 +6,7 @@ Every step leaves files that say it is done, so the same call goes on where the 
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -309,7 +309,8 @@ class Rounding:
         try:
             yield
         finally:
-            self._note_cost(step, self.cost.get(step, 0.0) + time.monotonic() - start)
+            with suppress(OSError):  # a full disk is told of by the step that met it
+                self._note_cost(step, self.cost.get(step, 0.0) + time.monotonic() - start)
 
     def _note_cost(self, step: str, seconds: float) -> None:
         self.cost[step] = round(seconds, 1)

@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.drive import Drive
 from engine.errors import ConfigError, SpecialistError
 from engine.job import VERSION, Job, Observer
-from engine.judge import check_needs
+from engine.judge import check_needs, raise_alarm
 from engine.lease import Lease
 from engine.output import empty, everything_in, final_name, remove_leftovers
 from engine.protocols import Replaces
@@ -97,6 +97,9 @@ def annotate(
         markers = dataset.Markers(output, VERSION)
         todo, again = _todo(run, markers, retry_failed=retry_failed)
         observer.planned(run)
+        raise_alarm(
+            run.totals.rules, job.rules
+        )  # which stopped it before, and nobody has lifted it
         if todo or again:
             jobs = _jobs(plan, modified, todo, again, retry=retry_failed)
             Drive(job, run, specs, output, markers, lease, observer).run(jobs)

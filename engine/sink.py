@@ -162,7 +162,7 @@ def _check_conservation(
             f"shard {shard:06d}: {expected.num_images:,} images in, {sum(counts.values()):,} "
             f"accounted for ({spelled}); nothing was committed, please report this"
         )
-    found = _count_by(annotations["source"])
+    found = count_by(annotations["source"])
     for source in {**found, **expected.num_rows}:
         given, kept = expected.num_rows.get(source, 0), found.get(source, 0)
         if given != kept:
@@ -250,11 +250,12 @@ def _verify(
 
 
 def _count_values(column: Any, names: tuple[str, ...]) -> dict[str, int]:
-    found = _count_by(column)
+    found = count_by(column)
     return {name: found.get(name, 0) for name in names}
 
 
-def _count_by(column: Any) -> dict[str, int]:
+def count_by(column: Any) -> dict[str, int]:
+    """How many rows bear each value of a column of strings, plain or of a dictionary."""
     counted = pc.value_counts(column.cast(pa.string()))
     return {str(entry["values"]): entry["counts"].as_py() for entry in counted}
 
@@ -275,4 +276,4 @@ def _count_annotations(annotations: pa.Table) -> dict[str, int]:
     words = [annotations[name].cast(pa.string()) for name in names]
     if annotations.num_rows == 0:
         return {}
-    return dict(sorted(_count_by(pc.binary_join_element_wise(*words, "/")).items()))
+    return dict(sorted(count_by(pc.binary_join_element_wise(*words, "/")).items()))

@@ -24,7 +24,7 @@ from engine.shard import (
     finish,
     settle,
 )
-from engine.sink import Expected, Target
+from engine.sink import Expected, Target, count_by
 from engine.source import open_source, takes
 from engine.source.filesystem import open_location
 from engine.source.mixture import Mixture, Part
@@ -138,10 +138,10 @@ class Stages:
 
     def _count_given(self, given: pa.Table, carried: pa.Table | None) -> dict[str, int]:
         """Rows by source of those just given; a source of which rows are carried counts from 0."""
-        found = _count_sources(given)
+        found = count_by(given["source"])
         if carried is None or is_ledger(self._spec.source):
             return found
-        there = _count_sources(carried)
+        there = count_by(carried["source"])
         names = [name for name in self._spec.source.produces if name in found or name in there]
         return {name: found.get(name, 0) for name in names}
 
@@ -169,7 +169,7 @@ class Stages:
     ) -> dict[str, Any]:
         """Commits the shard; see `engine.shard.finish`."""
         num_rows = dict(totals.num_rows)
-        for source, count in (_count_sources(carried) if carried is not None else {}).items():
+        for source, count in (count_by(carried["source"]) if carried is not None else {}).items():
             num_rows[source] = num_rows.get(source, 0) + count
         expected = Expected(job.plan.num_rows, num_rows)
         return finish(self._spec.target, job.shard, images, batches, state, totals, expected)
@@ -187,11 +187,6 @@ class ReadShard:
     rules: RuleCounts  # of the rules on images
     carried: pa.Table | None
     unasked: list[pa.Table]
-
-
-def _count_sources(rows: pa.Table) -> dict[str, int]:
-    counts = pc.value_counts(rows["source"].cast(pa.string())).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counts}
 
 
 def _of_sources(rows: pa.Table, sources: Sequence[str]) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.reading import read_parquet
 from engine.refilter import pairs
 from engine.rejudge import Replay, rejudge
-from engine.sink import Expected, ShardFiles, Target, write_shard
+from engine.sink import Expected, ShardFiles, Target, count_by, write_shard
 from engine.source.shapes import Location
 from refinement.calibrate import Calibration
 from refinement.decisions import Policy
@@ -97,7 +97,7 @@ def relabel_shard(spec: RelabelSpec, shard: int) -> tuple[dict[str, Any], Tally]
         images,
         judged,
         {},
-        Expected(images.num_rows, _by_source(grown)),
+        Expected(images.num_rows, count_by(grown["source"])),
         rules=pairs(counts),
     )
     return marker, tally(found.ledger, spec.policy)
@@ -132,7 +132,6 @@ def read_tally(spec: RelabelSpec, shard: int) -> Tally:
 def tally(ledger: pa.Table, policy: Policy) -> Tally:
     """Counts a ledger, schema `refinement.outcomes.LEDGER`; nothing of an empty one."""
     outcome = ledger["outcome"].cast(pa.string())
-    counted = pc.value_counts(outcome).to_pylist()
     is_region = pc.equal(ledger["kind"].cast(pa.string()), "region")
     labels = pc.and_(is_region, pc.not_equal(outcome, "added"))
     # a policy may put the model's own box in the place of one it agrees with
@@ -140,15 +139,10 @@ def tally(ledger: pa.Table, policy: Policy) -> Tally:
     overlaps = pc.greater_equal(ledger["iou"], agree_iou).fill_null(False)
     agrees = pc.or_(pc.equal(outcome, "confirmed"), pc.and_(pc.equal(outcome, "moved"), overlaps))
     return Tally(
-        Counter({each["values"]: each["counts"] for each in counted}),
+        Counter(count_by(outcome)),
         pc.sum(labels, min_count=0).as_py(),
         pc.sum(pc.and_(labels, agrees), min_count=0).as_py(),
     )
-
-
-def _by_source(rows: pa.Table) -> dict[str, int]:
-    counted = pc.value_counts(rows["source"].cast(pa.string())).to_pylist()
-    return {each["values"]: each["counts"] for each in counted}
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,18 +1,18 @@
 """One shard of a cold start: what the new specialist says, beside what the labels were."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine.judge import RuleEntry, judge
 from engine.merge import merge
 from engine.reading import read_parquet
 from engine.refilter import pairs
 from engine.schema import ANNOTATIONS, CLAIM, canonical
-from engine.sink import Expected, ShardFiles, Target, write_shard
+from engine.sink import Expected, ShardFiles, Target, count_by, write_shard
 from engine.source.shapes import Location
 from engine.versions import Version
 from refinement.predict import read_predictions
@@ -69,21 +69,13 @@ def add_shard(spec: ColdSpec, shard: int) -> dict[str, Any]:
     said = canonical(said.set_column(place, CLAIM.field(place), rounds), CLAIM)
     judged, counts = judge(images, rows, said, spec.rules, seed=spec.seed)
     judged = merge([judged], images["image_key"].to_pylist(), ANNOTATIONS)
+    by_source = Counter(count_by(rows["source"])) + Counter(count_by(said["source"]))
     return write_shard(
         spec.target,
         shard,
         images,
         judged,
         {},
-        Expected(images.num_rows, _by_source(rows, said)),
+        Expected(images.num_rows, dict(by_source)),
         rules=pairs(counts),
     )
-
-
-def _by_source(*tables: pa.Table) -> dict[str, int]:
-    """Rows of each source, however many tables speak of it."""
-    names = pa.chunked_array(
-        [chunk.cast(pa.string()) for rows in tables for chunk in rows["source"].chunks],
-        pa.string(),
-    )
-    return {each["values"]: each["counts"] for each in pc.value_counts(names).to_pylist()}

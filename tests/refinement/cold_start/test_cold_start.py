@@ -16,7 +16,7 @@ from rich.console import Console
 from engine.cold_start_command import run_cold_start
 from engine.config import LimitsConfig, RunnerConfig
 from engine.dataset import totals_of
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StoppedError
 from engine.filtering import Filtering, filter_dataset
 from engine.formats.florence2_tasks import TASKS
 from engine.job import Observer
@@ -44,6 +44,8 @@ from tests.refinement.cold_starts import (
 )
 
 VERSION = "cold-detailed"
+# What a cold start leaves: its files, its version, and the roll-up of its markers.
+BESIDE = shutil.ignore_patterns("_refine", VERSION, f"{VERSION}.*")
 BOX = "<loc_200><loc_200><loc_700><loc_700>"
 
 
@@ -66,7 +68,7 @@ def folder(made, tmp_path):
 @pytest.fixture
 def fresh(made, tmp_path):
     """The same before the cold start."""
-    shutil.copytree(made[0], tmp_path / "cold", ignore=shutil.ignore_patterns("_refine", VERSION))
+    shutil.copytree(made[0], tmp_path / "cold", ignore=BESIDE)
     file = tmp_path / "cold" / "out" / "dataset.json"
     content = json.loads(file.read_text())
     del content["versions"][VERSION]
@@ -121,6 +123,18 @@ def test_the_same_command_again_changes_nothing(made, folder, untrained):
     assert (again.version, again.rows, again.is_current) == (VERSION, made[1].rows, True)
     assert files_of(folder) == before
     assert trained.stat().st_mtime_ns == time
+
+
+def test_an_alarm_stops_it_until_it_is_lifted(fresh, untrained, monkeypatch):
+    monkeypatch.setattr("engine.judge.ALARM_MIN_ROWS", NUM_IMAGES // 2)
+    harsh = {"rule": "min_tokens", "limits": {"text": 9}}
+    stored = {"source": {"uri": str(fresh / "out")}, "output": {}}
+    for _ in range(4):  # more often than there are shards: patience lifts no alarm
+        with pytest.raises(StoppedError, match="'min_tokens' rejected"):
+            start(fresh, untrained, rules=[harsh], **stored)
+    assert read_versions(place(fresh))[1] == "round-0"
+    found = start(fresh, untrained, rules=[{**harsh, "alarm_share": 1}], **stored)
+    assert found.rows == {"rejected": NUM_IMAGES}
 
 
 def test_it_can_be_undone_and_taken_up_again(folder, untrained):
